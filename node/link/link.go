@@ -1,0 +1,91 @@
+// Package link is the protocol between an agent and a server: the types, and the agent's client. It knows neither the
+// store nor the runtime. Start at Client.
+//
+// The agent registers once per process; then it polls for the Pods bound to it and reports what became of them. Everything
+// is level-triggered: a lost, repeated or reordered request never does harm.
+package link
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Paths of the node endpoints below a server's address. Every request carries the node's client certificate.
+const (
+	PathRegister = "/mainstay/v1/node/register"
+	PathPods     = "/mainstay/v1/node/pods"
+	PathReport   = "/mainstay/v1/node/report"
+	PathConfig   = "/mainstay/v1/node/config"
+	PathEvents   = "/mainstay/v1/node/events"
+)
+
+// Registration tells the server which node this is and which Pods already run on it. Server and agent must belong to
+// the same cluster: the server answers 409 otherwise.
+type Registration struct {
+	Cluster string       `json:"cluster"`
+	Node    *corev1.Node `json:"node"`    // name, labels, status; never taints, which only Git gives
+	Address string       `json:"address"` // host:port where the agent serves logs
+	Pods    []corev1.Pod `json:"pods"`    // every Pod on the engine, with its present status; adopted if the server does not know the node yet
+}
+
+// Registered is the answer.
+type Registered struct {
+	PodCIDR string `json:"podCIDR"` // the node's own range
+	Adopted int    `json:"adopted"` // how many of the Pods the server took in
+}
+
+// PodsRequest asks for the Pods of this node. The server answers at once if something differs from Have, else when it does or after Wait.
+type PodsRequest struct {
+	Node  string               `json:"node"`
+	After uint64               `json:"after"` // the newest store version this agent has seen: time never runs backwards for it
+	Have  map[types.UID]string `json:"have"`  // uid → resourceVersion
+	Wait  metav1.Duration      `json:"wait"`
+}
+
+// PodsResponse is the difference between Have and what the server wants here.
+type PodsResponse struct {
+	Version uint64       `json:"version"`
+	Pods    []corev1.Pod `json:"pods,omitempty"` // new or changed
+	// Gone are uids of Have that must stop: the positive instruction without which an agent stops nothing.
+	Gone []types.UID `json:"gone,omitempty"`
+}
+
+// Report carries the newest statuses, and the Pods that have been removed from the node for good.
+type Report struct {
+	Node       string                  `json:"node"`
+	NodeStatus *corev1.NodeStatus      `json:"nodeStatus,omitempty"` // nil: unchanged
+	Statuses   map[types.UID]PodStatus `json:"statuses,omitempty"`
+	Removed    []PodRef                `json:"removed,omitempty"`
+}
+
+// PodRef names one Pod exactly.
+type PodRef struct {
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	UID       types.UID `json:"uid"`
+}
+
+// PodStatus is the status of one Pod.
+type PodStatus struct {
+	PodRef
+	Status corev1.PodStatus `json:"status"`
+}
+
+// ConfigRequest asks for ConfigMaps and Secrets that a Pod bound to the node refers to. The server refuses any other.
+type ConfigRequest struct {
+	Node string `json:"node"`
+	Pod  PodRef `json:"pod"`
+}
+
+// ConfigResponse holds what the Pod refers to by env and envFrom. What does not exist is absent.
+type ConfigResponse struct {
+	ConfigMaps []corev1.ConfigMap `json:"configMaps,omitempty"`
+	Secrets    []corev1.Secret    `json:"secrets,omitempty"`
+}
+
+// Events carries Events about this node's Pods.
+type Events struct {
+	Node   string         `json:"node"`
+	Events []corev1.Event `json:"events"`
+}
