@@ -21,18 +21,23 @@ type Runtime interface {
 	// Info describes the engine and the host it runs on.
 	Info(ctx context.Context) (Info, error)
 
+	// Configure tells the runtime which addresses its Pods take. EnsureSandbox fails until it was called; calling it again with
+	// another range affects new Pods only.
+	Configure(ctx context.Context, network Network) error
+
 	// Pods lists all Pods this cluster's agent ever made here and has not removed, running or not.
 	Pods(ctx context.Context) ([]Pod, error)
 
 	// EnsureSandbox returns the running sandbox of p, made, started or plugged into the network as far as needed.
-	// A sandbox that died is replaced, and with it goes every container that shared its network namespace.
+	// A sandbox that died is replaced; containers that still ran in the old one's network namespace are killed, and remain listed as exited.
 	EnsureSandbox(ctx context.Context, p *corev1.Pod) (Sandbox, error)
 
 	// EnsureImage makes the image present as the policy says and returns its id. ErrImageNeverPull if the policy is
 	// Never and it is absent; an *ImageError where a pull was tried.
 	EnsureImage(ctx context.Context, ref string, policy corev1.PullPolicy) (string, error)
 
-	// StartContainer creates and starts one attempt of a container in the sandbox; if that attempt exists already it is only started.
+	// StartContainer creates and starts one attempt of a container in the sandbox; if that attempt exists already it is only
+	// started, and nothing is done if it has run. An attempt that the engine could not start stays listed as Exited, its Message saying why.
 	StartContainer(ctx context.Context, s Sandbox, c ContainerConfig) error
 
 	// StopContainer sends the image's stop signal, then SIGKILL after grace. A container that is gone or stopped is no error.
@@ -58,6 +63,12 @@ type Runtime interface {
 	Events(ctx context.Context) iter.Seq2[Event, error]
 }
 
+// ErrNotConfigured is returned by EnsureSandbox before Configure was called.
+var ErrNotConfigured = errors.New("the node's Pod address range is not known yet")
+
+// ErrNotFound is returned by Exec and Logs for a container that does not exist.
+var ErrNotFound = errors.New("no such container")
+
 // ErrImageNeverPull is returned where imagePullPolicy is Never and the image is not on the node.
 var ErrImageNeverPull = errors.New("image is not present and its pull policy is Never")
 
@@ -69,6 +80,13 @@ type ImageError struct {
 
 func (e *ImageError) Error() string { return "pull image " + e.Image + ": " + e.Err.Error() }
 func (e *ImageError) Unwrap() error { return e.Err }
+
+// Network is the part of the cluster's addresses that concerns one node.
+type Network struct {
+	PodCIDR netip.Prefix // the node's own range; its first address is the bridge's
+	// ClusterCIDR is the range of all nodes' Pods: what goes there keeps its source address. PodCIDR if zero.
+	ClusterCIDR netip.Prefix
+}
 
 // Info is what the node tells the cluster of itself.
 type Info struct {
