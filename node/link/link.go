@@ -29,13 +29,16 @@ type Registration struct {
 	Pods    []corev1.Pod `json:"pods"`    // every Pod on the engine, with its present status; adopted if the server does not know the node yet
 }
 
-// Registered is the answer.
+// Registered is the answer. A server that lost the node answers any other request with 404 or 409; the agent then registers again.
 type Registered struct {
 	PodCIDR string `json:"podCIDR"` // the node's own range
-	Adopted int    `json:"adopted"` // how many of the Pods the server took in
+	// ClusterCIDR is the range of all nodes' Pods. Empty: not known, the agent then treats PodCIDR as all there is.
+	ClusterCIDR string `json:"clusterCIDR,omitempty"`
+	Adopted     int    `json:"adopted"` // how many of the Pods the server took in
 }
 
 // PodsRequest asks for the Pods of this node. The server answers at once if something differs from Have, else when it does or after Wait.
+// It doubles as the node's heartbeat. An empty resourceVersion in Have is a Pod that the agent knows from the engine alone: it differs.
 type PodsRequest struct {
 	Node  string               `json:"node"`
 	After uint64               `json:"after"` // the newest store version this agent has seen: time never runs backwards for it
@@ -51,7 +54,8 @@ type PodsResponse struct {
 	Gone []types.UID `json:"gone,omitempty"`
 }
 
-// Report carries the newest statuses, and the Pods that have been removed from the node for good.
+// Report carries the newest statuses, and the Pods that have been removed from the node for good. A successful answer means that all of
+// it is durable; otherwise the agent repeats it. What it says of a Pod that the server no longer knows is no error.
 type Report struct {
 	Node       string                  `json:"node"`
 	NodeStatus *corev1.NodeStatus      `json:"nodeStatus,omitempty"` // nil: unchanged
@@ -84,7 +88,7 @@ type ConfigResponse struct {
 	Secrets    []corev1.Secret    `json:"secrets,omitempty"`
 }
 
-// Events carries Events about this node's Pods.
+// Events carries Events about this node's Pods. An Event whose namespace and name exist already replaces the older one: its count grew.
 type Events struct {
 	Node   string         `json:"node"`
 	Events []corev1.Event `json:"events"`

@@ -137,7 +137,8 @@ type Container struct {
 	State     State
 	ExitCode  int
 	OOMKilled bool
-	Message   string // the engine's own words for a start that failed
+	Message   string   // the engine's own words for a start that failed
+	Env       []string // what it runs with, its image's own included; nil if unknown. May hold secrets: never print it
 	Created   time.Time
 	Started   time.Time
 	Finished  time.Time
