@@ -99,7 +99,8 @@ type Cluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"` // the name is the cluster's id
 
-	Spec ClusterSpec `json:"spec,omitempty"`
+	Spec   ClusterSpec   `json:"spec,omitempty"`
+	Status ClusterStatus `json:"status,omitempty"`
 }
 
 // ClusterSpec has a default for every field.
@@ -107,6 +108,18 @@ type Cluster struct {
 type ClusterSpec struct {
 	PodCIDR     string `json:"podCIDR,omitempty"`     // 10.244.0.0/16; each node takes a /24 of it
 	ServiceCIDR string `json:"serviceCIDR,omitempty"` // 10.96.0.0/16
+}
+
+// ClusterStatus is what the cluster knows of its repository. Only a change is written, never the time of a poll.
+// +k8s:deepcopy-gen=true
+type ClusterStatus struct {
+	Repo     string       `json:"repo,omitempty"` // without credentials
+	Branch   string       `json:"branch,omitempty"`
+	Path     string       `json:"path,omitempty"`
+	Head     string       `json:"head,omitempty"`     // the commit the branch was last seen at, full hash
+	Revision string       `json:"revision,omitempty"` // name of the Revision that is in force: the last one that was not rejected
+	Error    string       `json:"error,omitempty"`    // why the repository cannot be read now; "" when it can
+	ErrorAt  *metav1.Time `json:"errorAt,omitempty"`  // since when
 }
 
 // SourceName is the name of the Source of an object of kind k.

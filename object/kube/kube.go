@@ -1,0 +1,96 @@
+// Package kube gives Mainstay's kinds what an API server gives them: Kubernetes' own defaults, validation and table
+// columns, by calling Kubernetes' own code, and says which fields Mainstay carries out. It is the only importer of
+// k8s.io/kubernetes; it keeps nothing and talks to nobody. Start at Validate.
+package kube
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+
+	"github.com/mainstay-cluster/mainstay/object"
+)
+
+// Default fills in, in place, every field of obj that Kubernetes gives a default; of a Cluster, Mainstay's own.
+// obj must not be shared yet. What an API server allocates (a clusterIP, a node port) stays empty.
+func Default(obj object.Object) {
+	if c, ok := obj.(*object.Cluster); ok {
+		defaultCluster(c)
+		return
+	}
+	legacyscheme.Scheme.Default(obj)
+}
+
+// Validate says what an API server would say of creating obj, which must have its defaults, and where Mainstay is
+// stricter because Docker or the cluster could not carry out what Kubernetes lets through. It is nil if all is well.
+// obj is only read. Errors are in a fixed order and may hold values of obj: print them with Message.
+func Validate(obj object.Object) field.ErrorList {
+	rules := rulesFor(obj)
+	if rules.create == nil {
+		return nil
+	}
+	errs := rules.create(internal(obj))
+	if rules.strict != nil {
+		errs = append(errs, rules.strict(obj)...)
+	}
+	return errs
+}
+
+// ValidateUpdate says what an API server would say of replacing old by obj: all of Validate, and what must not change.
+// obj need not carry what the store gives (uid, resourceVersion, creationTimestamp, status). Both are only read.
+func ValidateUpdate(obj, old object.Object) field.ErrorList {
+	rules := rulesFor(obj)
+	if rules.update == nil {
+		return Validate(obj)
+	}
+	obj, old = obj.DeepCopyObject().(object.Object), old.DeepCopyObject().(object.Object)
+	carryOver(obj, old)
+	errs := rules.update(internal(obj), internal(old))
+	if rules.strict != nil {
+		errs = append(errs, rules.strict(obj)...)
+	}
+	return errs
+}
+
+// carryOver gives obj the metadata that only the store sets, so that its absence is not taken for a change.
+func carryOver(obj, old metav1.Object) {
+	obj.SetUID(old.GetUID())
+	obj.SetResourceVersion(old.GetResourceVersion())
+	if old.GetResourceVersion() == "" {
+		obj.SetResourceVersion("1")
+		old.SetResourceVersion("1")
+	}
+	obj.SetGeneration(old.GetGeneration())
+	obj.SetCreationTimestamp(old.GetCreationTimestamp())
+	obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
+	obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	obj.SetManagedFields(old.GetManagedFields())
+}
+
+// internal converts obj to the form that Kubernetes' own code works on; Mainstay's own kinds have only one form.
+// The result shares memory with obj.
+func internal(obj object.Object) runtime.Object {
+	gvk := object.KindOf(obj).GroupVersionKind
+	if gvk.Group == object.GroupVersion.Group {
+		return obj
+	}
+	gvk.Version = runtime.APIVersionInternal
+	out, err := legacyscheme.Scheme.New(gvk)
+	if err == nil {
+		err = legacyscheme.Scheme.Convert(obj, out, nil)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("kube: %s has no internal form: %v", gvk, err)) // every kind of package object has one: tested
+	}
+	return out
+}
+
+// internalList is an empty list of a kind in its internal form.
+func internalList(gvk schema.GroupVersionKind) (runtime.Object, error) {
+	gvk.Version, gvk.Kind = runtime.APIVersionInternal, gvk.Kind+"List"
+	return legacyscheme.Scheme.New(gvk)
+}

@@ -1,0 +1,106 @@
+package kube
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// maxShown is how much of a value or a subject a message or a table shows, in characters.
+const maxShown = 64
+
+// Message says what a validation error means, in one line for a person: the rule and, in brackets, what was found.
+// It leaves out the field, and every value of a Secret or of a container's environment.
+func Message(kind string, err *field.Error) string {
+	hidden := isSecret(kind, err.Field)
+	detail := printable(err.Detail)
+	switch err.Type {
+	case field.ErrorTypeRequired:
+		return join("is required", detail)
+	case field.ErrorTypeDuplicate:
+		return "is given twice" + got(err.BadValue, hidden)
+	case field.ErrorTypeForbidden:
+		return join(detail, "")
+	case field.ErrorTypeNotSupported:
+		return join("is not one of the known values", detail) + got(err.BadValue, hidden)
+	case field.ErrorTypeTooLong, field.ErrorTypeTooMany:
+		return detail
+	case field.ErrorTypeInternal:
+		return join("cannot be checked", detail)
+	}
+	if hidden {
+		return "is not what this type of Secret needs here (the value is not shown)"
+	}
+	return detail + got(err.BadValue, hidden)
+}
+
+// isSecret reports whether values of the field may not be shown: those of a Secret, and of environment variables.
+func isSecret(kind, path string) bool {
+	if kind == "Secret" {
+		return strings.HasPrefix(path, "data") || strings.HasPrefix(path, "stringData")
+	}
+	return strings.Contains(path, ".env[") && strings.HasSuffix(path, "].value")
+}
+
+func join(what, detail string) string {
+	if detail == "" {
+		return what
+	}
+	return what + ": " + detail
+}
+
+// got shows a simple value, in quotes if it is text; of anything else the position is enough.
+func got(value any, hidden bool) string {
+	if hidden {
+		return ""
+	}
+	v := reflect.ValueOf(value)
+	for v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return fmt.Sprintf(" (got %s)", strconv.Quote(shorten(v.String())))
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Bool:
+		return fmt.Sprintf(" (got %v)", v.Interface())
+	}
+	if s, ok := value.(fmt.Stringer); ok && v.Kind() == reflect.Struct {
+		return fmt.Sprintf(" (got %s)", strconv.Quote(shorten(s.String())))
+	}
+	return ""
+}
+
+func shorten(s string) string {
+	s = printable(s)
+	if runes := []rune(s); len(runes) > maxShown {
+		return string(runes[:maxShown-1]) + "…"
+	}
+	return s
+}
+
+// printable replaces what could move a terminal's cursor or hide text.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '·'
+	}, s)
+}
+
+// authorName is the name in "name <address>".
+func authorName(author string) string {
+	name, _, _ := strings.Cut(author, " <")
+	return shorten(name)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "<none>"
+	}
+	return s
+}

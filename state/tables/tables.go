@@ -1,0 +1,51 @@
+// Package tables is the schema of a Mainstay cluster: which kinds are stored and by what the loops find them.
+package tables
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mainstay-cluster/mainstay/object"
+	"github.com/mainstay-cluster/mainstay/state"
+)
+
+var (
+	// PodsByNode finds Pods by spec.nodeName; "" finds those that are not bound.
+	PodsByNode = state.NewIndex("node", func(p *corev1.Pod) []string { return []string{p.Spec.NodeName} })
+	// PodsByOwner finds Pods by the uid of their controller; "" finds those that have none.
+	PodsByOwner = state.NewIndex("owner", controllerUID[*corev1.Pod])
+	// ReplicaSetsByOwner finds ReplicaSets by the uid of their controller; "" finds those that have none.
+	ReplicaSetsByOwner = state.NewIndex("owner", controllerUID[*appsv1.ReplicaSet])
+	// SlicesByService finds EndpointSlices by the name of their Service; use it with the Service's namespace in mind.
+	SlicesByService = state.NewIndex("service", func(s *discoveryv1.EndpointSlice) []string {
+		return []string{s.Namespace + "/" + s.Labels[discoveryv1.LabelServiceName]}
+	})
+	// EventsByObject finds Events by the uid of the object they are about.
+	EventsByObject = state.NewIndex("object", func(e *corev1.Event) []string { return []string{string(e.InvolvedObject.UID)} })
+	// ServicesByClusterIP finds Services by their cluster address.
+	ServicesByClusterIP = state.NewIndex("clusterIP", func(s *corev1.Service) []string { return []string{s.Spec.ClusterIP} })
+)
+
+func controllerUID[T object.Object](o T) []string {
+	if ref := metav1.GetControllerOf(o); ref != nil {
+		return []string{string(ref.UID)}
+	}
+	return []string{""}
+}
+
+// Schema holds every kind and every index above.
+func Schema() *state.Schema {
+	s := &state.Schema{}
+	for _, k := range object.Kinds() {
+		state.Register(s, k)
+	}
+	state.AddIndex(s, PodsByNode)
+	state.AddIndex(s, PodsByOwner)
+	state.AddIndex(s, ReplicaSetsByOwner)
+	state.AddIndex(s, SlicesByService)
+	state.AddIndex(s, EventsByObject)
+	state.AddIndex(s, ServicesByClusterIP)
+	return s
+}
