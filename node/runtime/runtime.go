@@ -58,8 +58,9 @@ type Runtime interface {
 	// Logs streams a container's output. The caller closes it.
 	Logs(ctx context.Context, id string, opts LogOptions) (io.ReadCloser, error)
 
-	// Events yields hints that something about a Pod changed, until ctx ends. An error ends the sequence: events
-	// may have been lost, so the caller takes a full look and calls again.
+	// Events yields hints that something about a Pod changed, until ctx ends. The first one has no UID: it says that nothing
+	// is missed from here on, so a full look taken then and the hints after it miss nothing. An error ends the sequence:
+	// events may have been lost, so the caller calls again.
 	Events(ctx context.Context) iter.Seq2[Event, error]
 }
 
@@ -157,11 +158,11 @@ type ContainerConfig struct {
 type LogOptions struct {
 	Follow     bool
 	Timestamps bool
-	Tail       int // lines; negative for all
+	Tail       int // the last so many lines; all unless positive
 	Since      time.Time
 }
 
 // Event says that something about the Pod with this uid changed. Look, do not trust it.
 type Event struct {
-	UID types.UID
+	UID types.UID // empty: look at everything
 }
