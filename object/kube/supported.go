@@ -1,0 +1,119 @@
+package kube
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mainstay-cluster/mainstay/object"
+)
+
+// Unsupported has an error for every field and value in raw that Mainstay does not carry out (P9). raw is a manifest
+// of kind k as it was written, before defaults: maps, lists and scalars as encoding/json makes them, though numbers may be
+// of any type. A field that is null counts as not written. Errors are in the order of the fields' names.
+func Unsupported(k object.Kind, raw map[string]any) field.ErrorList {
+	tree := fieldTrees()[k.Kind]
+	if tree == nil {
+		return field.ErrorList{field.Forbidden(nil, k.Kind+" objects are made by Mainstay, not declared")}
+	}
+	return tree.check(nil, raw)
+}
+
+func (n *node) check(at *field.Path, value any) field.ErrorList {
+	switch v := value.(type) {
+	case nil:
+		return nil
+	case []any:
+		var errs field.ErrorList
+		for i, item := range v {
+			errs = append(errs, n.check(at.Index(i), item)...)
+		}
+		return errs
+	}
+	if n.refuse != "" {
+		return n.refused(at, value)
+	}
+	if n.values != nil && !slices.Contains(n.values, fmt.Sprint(value)) {
+		return field.ErrorList{field.Invalid(at, value, "this value is not carried out by this version of Mainstay: want "+strings.Join(n.values, " or "))}
+	}
+	fields, ok := value.(map[string]any)
+	if !ok || n.below == nil {
+		return nil
+	}
+	return n.checkFields(at, fields)
+}
+
+func (n *node) checkFields(at *field.Path, fields map[string]any) (errs field.ErrorList) {
+	for _, key := range sortedKeys(fields) {
+		if fields[key] == nil {
+			continue
+		}
+		child := at.Child(key)
+		if below := n.below[key]; below != nil {
+			errs = append(errs, below.check(child, fields[key])...)
+			continue
+		}
+		errs = append(errs, field.Forbidden(child, "is not carried out by this version of Mainstay: remove it (docs/kinds.md lists what is)"))
+	}
+	return errs
+}
+
+// refused lets an empty status pass: generators write `status: {}`, and it says nothing.
+func (n *node) refused(at *field.Path, value any) field.ErrorList {
+	if empty, ok := value.(map[string]any); ok && len(empty) == 0 && at.String() == "status" {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(at, n.refuse)}
+}
+
+func sortedKeys(m map[string]any) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// KindFields is what Mainstay carries out of one kind.
+type KindFields struct {
+	Kind   object.Kind
+	Fields []Field
+}
+
+// Field is one line of KindFields. With Refused set, it says why the field rejects a commit; every field that is not
+// listed does so too.
+type Field struct {
+	Path    string   // lists are marked by []
+	Values  []string // the only values carried out; any if nil
+	Note    string
+	Refused string
+}
+
+// Supported lists what Mainstay carries out of each declarable kind, in the order of object.Kinds and of the manifest.
+func Supported() []KindFields {
+	var all []KindFields
+	for _, k := range object.Kinds() {
+		if tree := fieldTrees()[k.Kind]; tree != nil && k.Declarable {
+			all = append(all, KindFields{Kind: k, Fields: tree.flatten("", nil)})
+		}
+	}
+	return all
+}
+
+func (n *node) flatten(path string, fields []Field) []Field {
+	if n.below == nil || n.refuse != "" {
+		return append(fields, Field{Path: path, Values: n.values, Note: n.note, Refused: n.refuse})
+	}
+	for _, key := range n.order {
+		below := n.below[key]
+		child := strings.TrimPrefix(path+"."+key, ".")
+		if below.list {
+			child += "[]"
+		}
+		fields = below.flatten(child, fields)
+	}
+	return fields
+}
