@@ -117,4 +117,3 @@ func TestDamagedAuthorityIsRefusedNotReplaced(t *testing.T) {
 		t.Error("a damaged authority was accepted")
 	}
 }
-

@@ -1,0 +1,47 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. `make help` lists the rest.
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: build test check lint bench fuzz e2e demo demo-stop docs clean help
+
+build: ## build bin/mainstay, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/mainstay ./cmd/mainstay
+
+test: ## run every test, with the race detector; installs what they need
+	hack/prerequisites.sh test
+	$(GO) test -race -timeout 15m ./...
+
+check: lint test ## everything that must hold before a change lands
+
+lint: ## gofmt, vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+bench: ## run the benchmarks; docs/benchmarks.md holds the results and how they were taken
+	hack/prerequisites.sh test
+	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 30m ./...
+
+fuzz: ## fuzz each decoder that reads foreign bytes for a minute
+	hack/fuzz.sh 60s
+
+e2e: ## run only the end-to-end tests: a real binary, a real engine, a real repository
+	hack/prerequisites.sh test
+	$(GO) test -count=1 -v -timeout 15m ./e2e/...
+
+demo: build ## start Mainstay on this machine's Docker Engine with a Git copy of examples/repo
+	hack/demo.sh start
+
+demo-stop: build ## stop the demo and remove everything it made
+	hack/demo.sh stop
+
+docs: ## write the pages of docs/ that are generated from the code
+	$(GO) generate ./object/...
+
+clean: ## stop the demo, if it runs, and remove what was built
+	@if [ -e .demo ] && [ -x bin/mainstay ]; then hack/demo.sh stop; fi
+	rm -rf bin .demo
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
