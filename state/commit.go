@@ -29,6 +29,7 @@ type Log interface {
 type queue struct {
 	mu      sync.Mutex
 	leading bool
+	opened  chan struct{} // closed while leading
 	waiting []*submission
 	wake    chan struct{} // capacity 1: a token, not a queue
 }
@@ -38,7 +39,7 @@ type submission struct {
 	done chan error // capacity 1
 }
 
-func newQueue() queue { return queue{wake: make(chan struct{}, 1)} }
+func newQueue() queue { return queue{opened: make(chan struct{}), wake: make(chan struct{}, 1)} }
 
 // submit hands one encoded transaction to the committer and waits for its outcome.
 func (s *Store) submit(ctx context.Context, txn []byte) error {
@@ -92,6 +93,7 @@ func (q *queue) open() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.leading = true
+	close(q.opened)
 }
 
 // close refuses new transactions and fails the waiting ones: nobody waits on a dead term.
@@ -99,10 +101,24 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.leading = false
+	q.opened = make(chan struct{})
 	for _, sub := range q.waiting {
 		sub.done <- ErrNotLeader
 	}
 	q.waiting = nil
+}
+
+// Leading returns once a Commit takes this server's writes.
+func (s *Store) Leading(ctx context.Context) error {
+	s.queue.mu.Lock()
+	opened := s.queue.opened
+	s.queue.mu.Unlock()
+	select {
+	case <-opened:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // QueueLen is the number of transactions that wait for the next entry.

@@ -38,14 +38,14 @@ func New(t testing.TB, objects ...object.Object) *state.Store {
 func Run(t testing.TB, s *state.Store, objects ...object.Object) *state.Store {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	ready := make(chan struct{})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		log := &opened{Log: Log{Store: s, index: s.View().Index}, ready: ready}
-		_ = s.Commit(ctx, log)
+		_ = s.Commit(ctx, &Log{Store: s, index: s.View().Index})
 	}()
-	<-ready
+	if err := s.Leading(ctx); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		cancel()
 		<-done
@@ -54,18 +54,6 @@ func Run(t testing.TB, s *state.Store, objects ...object.Object) *state.Store {
 		Put(t, s, objects...)
 	}
 	return s
-}
-
-// opened tells when the term has begun.
-type opened struct {
-	Log
-	once  sync.Once
-	ready chan struct{}
-}
-
-func (o *opened) Append(ctx context.Context, entry []byte) ([]error, error) {
-	defer o.once.Do(func() { close(o.ready) })
-	return o.Log.Append(ctx, entry)
 }
 
 // Put creates objects, with their status, in one transaction.
