@@ -1,0 +1,86 @@
+// Package podcontrol is what every controller that owns Pods shares: how a Pod is deleted and what its status means.
+// It decides about no Pod. Start at Delete.
+package podcontrol
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/mainstay-cluster/mainstay/state"
+)
+
+// defaultGrace is Kubernetes' default of terminationGracePeriodSeconds.
+const defaultGrace = 30
+
+// Delete deletes a Pod: at once if no node can have it, else by a deletion timestamp, on which its node stops it, reports
+// it removed, and so ends it. A Pod that is being deleted already is left alone.
+func Delete(tx *state.Txn, pod *corev1.Pod, now time.Time) {
+	if !hasNode(tx, pod) {
+		tx.Delete(pod)
+		return
+	}
+	if pod.DeletionTimestamp != nil {
+		return
+	}
+	grace := int64(defaultGrace)
+	if pod.Spec.TerminationGracePeriodSeconds != nil {
+		grace = *pod.Spec.TerminationGracePeriodSeconds
+	}
+	dying := pod.DeepCopy()
+	at := metav1.NewTime(now.Truncate(time.Second).Add(time.Duration(grace) * time.Second))
+	dying.DeletionTimestamp, dying.DeletionGracePeriodSeconds = &at, &grace
+	tx.Update(dying)
+}
+
+// hasNode says whether a node may be running the Pod.
+func hasNode(r state.Reader, pod *corev1.Pod) bool {
+	if pod.Spec.NodeName == "" {
+		return false
+	}
+	_, ok := state.Get[*corev1.Node](r, state.Key{Name: pod.Spec.NodeName})
+	return ok
+}
+
+// Finished says whether the Pod has run to its end and never runs again.
+func Finished(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// Active says whether the Pod runs or will run.
+func Active(pod *corev1.Pod) bool { return pod.DeletionTimestamp == nil && !Finished(pod) }
+
+// Ready says whether the Pod is Ready, and since when.
+func Ready(pod *corev1.Pod) (since time.Time, ok bool) {
+	for i := range pod.Status.Conditions {
+		c := &pod.Status.Conditions[i]
+		if c.Type == corev1.PodReady {
+			return c.LastTransitionTime.Time, c.Status == corev1.ConditionTrue
+		}
+	}
+	return time.Time{}, false
+}
+
+// AvailableIn returns how long until a Ready Pod is available: 0 when it is, also for a Pod that became Ready at a time
+// unknown. It is false for a Pod that is not Ready.
+func AvailableIn(pod *corev1.Pod, minReady time.Duration, now time.Time) (time.Duration, bool) {
+	since, ready := Ready(pod)
+	if !ready {
+		return 0, false
+	}
+	if minReady == 0 || since.IsZero() {
+		return 0, true
+	}
+	return max(since.Add(minReady).Sub(now), 0), true
+}
+
+// Selector is the compiled form of a selector; one that is nil, empty or invalid selects nothing, never everything.
+func Selector(s *metav1.LabelSelector) labels.Selector {
+	compiled, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil || compiled.Empty() {
+		return labels.Nothing()
+	}
+	return compiled
+}
