@@ -152,6 +152,8 @@ type ContainerConfig struct {
 	Attempt   int
 	ImageID   string
 	Env       []string // NAME=value, every reference resolved
+	Command   []string // Container's own with every $(reference) resolved; run these, not Container's
+	Args      []string
 }
 
 // LogOptions select from a container's output, as `kubectl logs` does. Zero values select everything.
