@@ -1,0 +1,246 @@
+package raftlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+// openDisk takes the lock on the directory and opens what is in it, after looking for the damage that raft and bbolt
+// would not notice.
+func openDisk(cfg Config, failure *failure) (*disk, error) {
+	if err := makePrivate(cfg.Dir); err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(filepath.Join(cfg.Dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	d := &disk{dir: cfg.Dir, log: cfg.Log, lock: lock, failure: failure}
+	d.closing, d.stop = context.WithCancel(context.Background())
+	if err := d.open(cfg); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the log in %s: %w", cfg.Dir, err), d.close())
+	}
+	return d, nil
+}
+
+func (d *disk) open(cfg Config) error {
+	var err error
+	path := filepath.Join(d.dir, "raft.db")
+	if d.identity, err = loadIdentity(filepath.Join(d.dir, "identity"), cfg); err != nil {
+		return err
+	}
+	if err := checkFile(path); err != nil {
+		return fmt.Errorf("%w: %s", err, d.remedy())
+	}
+	if d.snapshots, err = openSnapshots(cfg); err != nil {
+		return err
+	}
+	if err := guarded(func() error { d.BoltStore, err = raftboltdb.New(boltOptions(path)); return err }); err != nil {
+		return fmt.Errorf("raft.db: %w: %s", err, d.remedy())
+	}
+	if err := guarded(d.checkProgress); err != nil {
+		return fmt.Errorf("%w: %s", err, d.remedy())
+	}
+	return d.identity.store()
+}
+
+func boltOptions(path string) raftboltdb.Options {
+	return raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
+		Timeout: time.Second,
+		// Writing the freelist with every commit grows with the file; finding it again at start costs a scan of the file instead.
+		NoFreelistSync: true,
+		FreelistType:   bbolt.FreelistMapType,
+	}}
+}
+
+// checkProgress compares the log with what this server is known to have seen: bbolt makes an emptied file a fresh store,
+// and a server that forgot its votes and entries may not vote again.
+func (d *disk) checkProgress() error {
+	term, err := d.GetUint64([]byte(termKey))
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return err
+	}
+	index, err := d.LastIndex()
+	if err != nil {
+		return err
+	}
+	known, err := d.snapshots.List()
+	if err != nil {
+		return err
+	}
+	if len(known) > 0 {
+		index = max(index, known[0].Index)
+	}
+	return d.identity.compare(term, index)
+}
+
+// makePrivate makes dir, or checks that it is ours: it holds Secrets.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("look at data directory: %w", err)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
+		return fmt.Errorf("data directory %s belongs to user %d, this server runs as %d: run it as that user or chown the directory", dir, stat.Uid, os.Geteuid())
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("make data directory private: %w", err)
+	}
+	return nil
+}
+
+// takeLock keeps a second server out of the directory. The kernel drops the lock when the process ends, however it ends.
+func takeLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder, _ := os.ReadFile(path)
+		f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		return nil, fmt.Errorf("%s is held by process %s: another Mainstay server uses this data directory; stop it or give this one another directory",
+			path, bytes.TrimSpace(holder))
+	}
+	// The content only serves the message above; a full disk does not matter.
+	if f.Truncate(0) == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return f, nil
+}
+
+// checkFile finds a database file that is shorter than it says, which bbolt would fault on when it reads the missing end.
+func checkFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Size() == 0:
+		return nil // bbolt makes it a fresh store, which checkProgress finds out.
+	}
+	return guarded(func() error {
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+		if err != nil {
+			return fmt.Errorf("raft.db is damaged: %w", err)
+		}
+		defer db.Close()
+		return db.View(func(tx *bbolt.Tx) error {
+			if tx.Size() > info.Size() {
+				return fmt.Errorf("raft.db is damaged: it has %d bytes of %d", info.Size(), tx.Size())
+			}
+			return nil
+		})
+	})
+}
+
+// guarded turns a panic or a memory fault in a damaged file into an error.
+func guarded(open func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("damaged: %v", p)
+		}
+	}()
+	return open()
+}
+
+// snapshots is raft's own store of snapshots, which reads each one back before the log it covers is trimmed.
+type snapshots struct {
+	*raft.FileSnapshotStore
+	dir string
+}
+
+// retained is how many snapshots are kept: the newest, and one more in case it turns out to be unreadable.
+const retained = 2
+
+func openSnapshots(cfg Config) (*snapshots, error) {
+	s := &snapshots{dir: filepath.Join(cfg.Dir, "snapshots")}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := s.sweep(); err != nil {
+		return nil, err
+	}
+	store, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, retained, raftLogger(cfg.Log))
+	s.FileSnapshotStore = store
+	return s, err
+}
+
+// sweep removes the snapshots that a crash left unfinished; raft only warns of them.
+func (s *snapshots) sweep() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".tmp") {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(s.dir, e.Name())); err != nil {
+			return fmt.Errorf("remove unfinished snapshot: %w", err)
+		}
+	}
+	return nil
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, configIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.FileSnapshotStore.Create(version, index, term, c, configIndex, t)
+	if err != nil {
+		return nil, err
+	}
+	return &verifiedSink{sink, s}, nil
+}
+
+type verifiedSink struct {
+	raft.SnapshotSink
+	store *snapshots
+}
+
+// Close finishes the snapshot, makes it private and reads it back. One that cannot be read is removed: the log stays.
+func (v *verifiedSink) Close() error {
+	if err := v.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	dir := filepath.Join(v.store.dir, v.ID())
+	err := errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Join(dir, "state.bin"), 0o600), os.Chmod(filepath.Join(dir, "meta.json"), 0o600))
+	if err == nil {
+		err = v.readBack()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("read back: %w", err), os.RemoveAll(dir))
+	}
+	return nil
+}
+
+func (v *verifiedSink) readBack() error {
+	_, file, err := v.store.Open(v.ID())
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
