@@ -1,6 +1,9 @@
 package object
 
 import (
+	"fmt"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -65,6 +68,21 @@ type Problem struct {
 	Object  string `json:"object,omitempty"` // Kind namespace/name, when it is known
 	Field   string `json:"field,omitempty"`  // path of the field, when it is one
 	Message string `json:"message"`
+}
+
+// String renders a problem as a compiler does, without a line end: path:line:column: object: field: message.
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.Path)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", p.Line, max(p.Column, 1))
+	}
+	for _, part := range []string{p.Object, p.Field, p.Message} {
+		if part != "" {
+			b.WriteString(": " + part)
+		}
+	}
+	return b.String()
 }
 
 // Source records where a declared object came from and what the commit said of it. It has the object's namespace and

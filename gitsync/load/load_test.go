@@ -1,0 +1,59 @@
+package load
+
+import (
+	"testing"
+)
+
+const deploymentYAML = `apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+  labels: {app: web}
+spec:
+  replicas: 3
+  selector:
+    matchLabels: {app: web}
+  template:
+    metadata:
+      labels: {app: web}
+    spec:
+      containers:
+      - name: web
+        image: hello:1
+        ports:
+        - containerPort: 8080
+`
+
+func loadFiles(t *testing.T, files map[string]string) (Set, []string) {
+	t.Helper()
+	tree := make(map[string][]byte)
+	for name, text := range files {
+		tree[name] = []byte(text)
+	}
+	var l Loader
+	set, problems, err := l.Load(t.Context(), Files(tree, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, p := range problems {
+		lines = append(lines, p.String())
+	}
+	return set, lines
+}
+
+func TestLoadOneDeployment(t *testing.T) {
+	set, problems := loadFiles(t, map[string]string{"apps/web.yaml": deploymentYAML})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if len(set.Objects) != 1 || set.Objects[0].Path != "apps/web.yaml" || set.Objects[0].Line != 1 {
+		t.Errorf("objects = %+v", set.Objects)
+	}
+	want := `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"labels":{"app":"web"},"name":"web","namespace":"default"},` +
+		`"spec":{"replicas":3,"selector":{"matchLabels":{"app":"web"}},"template":{"metadata":{"labels":{"app":"web"}},` +
+		`"spec":{"containers":[{"image":"hello:1","name":"web","ports":[{"containerPort":8080}]}]}}}}`
+	if got := string(set.Objects[0].Declared); got != want {
+		t.Errorf("declared = %s\nwant       %s", got, want)
+	}
+}
