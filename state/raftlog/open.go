@@ -131,7 +131,8 @@ func takeLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// checkFile finds a database file that is shorter than it says, which bbolt would fault on when it reads the missing end.
+// checkFile walks a database file before bbolt opens it for writing: bbolt looks for free pages on a goroutine of its own,
+// where nobody can catch its panic over a damaged one, and faults on the missing end of a file that was cut.
 func checkFile(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -152,7 +153,9 @@ func checkFile(path string) error {
 			if tx.Size() > info.Size() {
 				return fmt.Errorf("raft.db is damaged: it has %d bytes of %d", info.Size(), tx.Size())
 			}
-			return nil
+			return tx.ForEach(func(_ []byte, bucket *bbolt.Bucket) error {
+				return bucket.ForEach(func(_, _ []byte) error { return nil })
+			})
 		})
 	})
 }
@@ -162,7 +165,7 @@ func guarded(open func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("damaged: %v", p)
+			err = fmt.Errorf("raft.db is damaged: %v", p)
 		}
 	}()
 	return open()
