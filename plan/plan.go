@@ -44,7 +44,7 @@ type Change struct {
 	Kind   object.Kind
 	Key    state.Key
 	Before object.Object  // live; nil if there is none
-	After  object.Object  // what it becomes; nil for Replace, Delete and Record
+	After  object.Object  // what it becomes; nil for Delete and Record
 	Source *object.Source // what is known of the declaration from now on; nil if it goes or stays as it is
 	Was    *object.Source // what was known before; nil if nothing was
 }

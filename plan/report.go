@@ -2,6 +2,33 @@ package plan
 
 import "github.com/mainstay-cluster/mainstay/object"
 
+// Describe lists what a plan does to declared objects, with the fields that change.
+func Describe(p Plan) []ObjectChange {
+	var out []ObjectChange
+	for i := range p.Changes {
+		if p.Changes[i].Action != Record {
+			out = append(out, describeChange(&p.Changes[i]))
+		}
+	}
+	return out
+}
+
+func describeChange(c *Change) ObjectChange {
+	out := ObjectChange{Action: c.Action, Namespace: c.Key.Namespace, Name: c.Key.Name}
+	out.APIVersion, out.Kind = c.Kind.ToAPIVersionAndKind()
+	source := c.Source
+	if source == nil {
+		source = c.Was
+	}
+	if source != nil {
+		out.Path, out.Line = source.Spec.Path, source.Spec.Line
+	}
+	if c.Before != nil && c.After != nil {
+		out.Fields = Diff(c.Before, c.After)
+	}
+	return out
+}
+
 // Report says what a commit would do to a cluster: what `mainstay plan` prints. It never holds a value of a Secret.
 type Report struct {
 	Commit   string           `json:"commit,omitempty"`  // full hash; "" for files that are in no commit
