@@ -5,6 +5,7 @@ package event
 import (
 	"fmt"
 	"hash/fnv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,7 +34,7 @@ type Event struct {
 // as much as any other object.
 func Emit(tx *state.Txn, e Event, now time.Time) {
 	if len(e.Message) > maxMessage {
-		e.Message = e.Message[:maxMessage-len("…")] + "…"
+		e.Message = strings.ToValidUTF8(e.Message[:maxMessage-len("…")], "") + "…"
 	}
 	at := metav1.NewTime(now.Truncate(time.Second))
 	key := e.key()

@@ -63,15 +63,11 @@ func Ready(pod *corev1.Pod) (since time.Time, ok bool) {
 	return time.Time{}, false
 }
 
-// AvailableIn returns how long until a Ready Pod is available: 0 when it is, also for a Pod that became Ready at a time
-// unknown. It is false for a Pod that is not Ready.
+// AvailableIn returns how long until a Ready Pod is available, 0 when it is. It is false for a Pod that is not Ready.
 func AvailableIn(pod *corev1.Pod, minReady time.Duration, now time.Time) (time.Duration, bool) {
 	since, ready := Ready(pod)
 	if !ready {
 		return 0, false
-	}
-	if minReady == 0 || since.IsZero() {
-		return 0, true
 	}
 	return max(since.Add(minReady).Sub(now), 0), true
 }

@@ -16,6 +16,8 @@ var (
 	PodsByNode = state.NewIndex("node", func(p *corev1.Pod) []string { return []string{p.Spec.NodeName} })
 	// PodsByOwner finds Pods by the uid of their controller; "" finds those that have none.
 	PodsByOwner = state.NewIndex("owner", controllerUID[*corev1.Pod])
+	// OrphanPods finds Pods that have no controller: by their namespace, and by namespace/<pod-template-hash> if they have that label.
+	OrphanPods = state.NewIndex("orphan", orphanIn[*corev1.Pod])
 	// ReplicaSetsByOwner finds ReplicaSets by the uid of their controller; "" finds those that have none.
 	ReplicaSetsByOwner = state.NewIndex("owner", controllerUID[*appsv1.ReplicaSet])
 	// SlicesByService finds EndpointSlices by the name of their Service; use it with the Service's namespace in mind.
@@ -35,6 +37,17 @@ func controllerUID[T object.Object](o T) []string {
 	return []string{""}
 }
 
+func orphanIn[T object.Object](o T) []string {
+	if metav1.GetControllerOfNoCopy(o) != nil {
+		return nil
+	}
+	values := []string{o.GetNamespace()}
+	if hash := o.GetLabels()[appsv1.DefaultDeploymentUniqueLabelKey]; hash != "" {
+		values = append(values, o.GetNamespace()+"/"+hash)
+	}
+	return values
+}
+
 // Schema holds every kind and every index above.
 func Schema() *state.Schema {
 	s := &state.Schema{}
@@ -43,6 +56,7 @@ func Schema() *state.Schema {
 	}
 	state.AddIndex(s, PodsByNode)
 	state.AddIndex(s, PodsByOwner)
+	state.AddIndex(s, OrphanPods)
 	state.AddIndex(s, ReplicaSetsByOwner)
 	state.AddIndex(s, SlicesByService)
 	state.AddIndex(s, EventsByObject)
