@@ -60,18 +60,21 @@ func (n *Network) BareHost(t testing.TB) *Host {
 	return h
 }
 
+// ownNetNS is the test process's own network namespace.
+const ownNetNS = "/proc/self/ns/net"
+
 // Local gives the test process's own network namespace an engine. It needs Main: an engine in the namespace that the machine
 // itself uses would rewrite the firewall rules of the user's.
 func Local(t testing.TB) *Host {
 	t.Helper()
-	own, err := os.Readlink("/proc/self/ns/net")
+	own, err := os.Readlink(ownNetNS)
 	must(t, err)
-	if machine, err := os.Readlink("/proc/1/ns/net"); err != nil || own == machine {
+	if machine := os.Getenv(inside); machine == "" || own == machine {
 		t.Fatal("testhost.Local needs a network namespace of its own: call testhost.Main from TestMain")
 	}
 	h := newSite(t).host(t, 1)
 	h.IP = netip.MustParseAddr("127.0.0.1")
-	h.NetNS = "/proc/self/ns/net"
+	h.NetNS = ownNetNS
 	h.StartEngine(t)
 	return h
 }

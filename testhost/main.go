@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// inside marks the test process that Main started.
+// inside marks the test process that Main started; it holds the network namespace that it was started from.
 const inside = "MAINSTAY_TESTHOST_INSIDE"
 
 // Main runs the package's tests in a fresh network namespace, where nothing but loopback exists. Call it from TestMain.
@@ -33,11 +33,16 @@ func Main(m *testing.M) {
 func reexec() int {
 	// The death signal comes when the thread that forked ends, so this goroutine keeps it.
 	runtime.LockOSThread()
+	outside, err := os.Readlink(ownNetNS)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Env = append(os.Environ(), inside+"="+outside)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
+	err = cmd.Run()
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		return max(1, exit.ExitCode())
 	}
