@@ -1,0 +1,175 @@
+package raftlog_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mainstay-cluster/mainstay/state"
+)
+
+const (
+	killDir       = "MAINSTAY_TEST_KILL_DIR" // tells a child of the test binary to write there until it is killed
+	killObjects   = 24                       // of killObjectSize each: a transaction of two staged parts
+	killSize      = 25_000
+	killSnapshots = 10 << 20 // so that kills also hit snapshots and the trimming of the log
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killDir); dir != "" {
+		fmt.Fprintln(os.Stderr, writeUntilKilled(dir))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// writeUntilKilled writes one numbered transaction after the other and prints each number once it is acknowledged.
+func writeUntilKilled(dir string) error {
+	s, err := start(dir, killSnapshots)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if err := s.store.Leading(ctx); err != nil {
+		return err
+	}
+	fmt.Println("leading")
+	for {
+		number := -1
+		if _, err := s.store.Update(ctx, func(tx *state.Txn) error {
+			number = writeNext(tx)
+			return nil
+		}); err != nil {
+			return err
+		}
+		fmt.Println(number)
+	}
+}
+
+// writeNext makes every object carry the next number.
+func writeNext(tx *state.Txn) int {
+	first, ok := state.Get[*corev1.ConfigMap](tx, state.Key{Namespace: "default", Name: "cm0"})
+	if !ok {
+		for i := range killObjects {
+			tx.Create(configMap(fmt.Sprint("cm", i), numbered(1)))
+		}
+		return 1
+	}
+	number := numberOf(first) + 1
+	for cm := range state.List[*corev1.ConfigMap](tx, "default") {
+		cm = cm.DeepCopy()
+		cm.Data["v"] = numbered(number)
+		tx.Update(cm)
+	}
+	return number
+}
+
+func numbered(n int) string { return fmt.Sprintf("%d %s", n, strings.Repeat("x", killSize)) }
+
+func numberOf(cm *corev1.ConfigMap) int {
+	digits, _, _ := strings.Cut(cm.Data["v"], " ")
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+// P2 and P10: whenever the process dies, the state is that of the last acknowledged transaction or of the one under way.
+func TestKilledAtAnyInstantTheStateIsOneTransactionOrTheNext(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	kills := 100
+	if testing.Short() {
+		kills = 10
+	}
+	acked := 0
+	for range kills {
+		if n := runAndKill(t, dir); n > 0 {
+			acked = n
+		}
+		acked = checkWhole(t, dir, acked)
+	}
+	t.Logf("%d transactions over %d kills", acked, kills)
+	if acked < kills/4 {
+		t.Errorf("only %d transactions over %d kills: the kills came too early to mean anything", acked, kills)
+	}
+}
+
+// runAndKill starts a writer, kills it at a random instant, and returns the last number that it saw acknowledged, 0 for none.
+func runAndKill(t *testing.T, dir string) int {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), killDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	wait := time.Duration(rand.Int64N(int64(40 * time.Millisecond)))
+	if rand.IntN(5) > 0 { // One in five dies while it starts.
+		if line, err := lines.ReadString('\n'); err != nil || line != "leading\n" {
+			t.Fatalf("the writer did not start: %q, %v", line, err)
+		}
+	}
+	time.AfterFunc(wait, func() { _ = cmd.Process.Kill() })
+	printed, err := io.ReadAll(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // It was killed.
+	return lastNumber(string(printed))
+}
+
+// lastNumber is the last complete line that is a number.
+func lastNumber(printed string) int {
+	complete := printed[:strings.LastIndex(printed, "\n")+1]
+	fields := strings.Fields(complete)
+	if len(fields) == 0 {
+		return 0
+	}
+	n, _ := strconv.Atoi(fields[len(fields)-1])
+	return n
+}
+
+// checkWhole opens dir as the next server would and returns the number that all objects carry.
+func checkWhole(t *testing.T, dir string, acked int) int {
+	t.Helper()
+	s, err := start(dir, 0)
+	if err != nil {
+		t.Fatalf("after a kill: %v", err)
+	}
+	defer s.stop()
+	s.awaitLeading(t)
+	numbers := map[int]int{}
+	for cm := range state.List[*corev1.ConfigMap](s.store.View(), "default") {
+		numbers[numberOf(cm)]++
+	}
+	if len(numbers) == 0 && acked == 0 {
+		return 0
+	}
+	if len(numbers) != 1 {
+		t.Fatalf("objects by transaction: %v; want all of one (P2)", numbers)
+	}
+	for n, objects := range numbers {
+		if objects != killObjects || n < acked || n > acked+1 {
+			t.Fatalf("%d objects at transaction %d after %d was acknowledged (P10)", objects, n, acked)
+		}
+		return n
+	}
+	panic("unreachable")
+}
