@@ -1,0 +1,97 @@
+// Package cli is the part of the command line that reads: it asks the API over HTTPS, or the files here, and prints. It changes
+// nothing, and it knows neither the store nor the server. Start at Commands; each command has a file of its own.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes of every command.
+const (
+	exitOK        = 0 // fine, or no difference
+	exitNegative  = 1 // the answer is no: differences, rejected, failed, not found
+	exitError     = 2 // there is no answer
+	exitInterrupt = 130
+)
+
+// The groups that the root's help shows commands in. The root must add them with these ids.
+const (
+	GroupCluster = "cluster"
+	GroupCommit  = "commit"
+	GroupRun     = "run"
+)
+
+// Groups are the headings of the root's help, in order.
+func Groups() []*cobra.Group {
+	return []*cobra.Group{
+		{ID: GroupRun, Title: "Run a cluster:"},
+		{ID: GroupCommit, Title: "Before and after a commit:"},
+		{ID: GroupCluster, Title: "Look into the cluster:"},
+	}
+}
+
+// Commands are all commands that read.
+func Commands() []*cobra.Command {
+	return []*cobra.Command{
+		statusCommand(), getCommand(), describeCommand(), logsCommand(), eventsCommand(),
+		historyCommand(), waitCommand(), lintCommand(), planCommand(), versionCommand(),
+	}
+}
+
+// negative is the answer no. Its text, if any, has not been printed yet.
+type negative struct{ text string }
+
+func (n negative) Error() string { return n.text }
+
+// no answers no and says why.
+func no(format string, args ...any) error { return negative{fmt.Sprintf(format, args...)} }
+
+// errSaidNo answers no after the command has printed why.
+var errSaidNo = negative{}
+
+// advice is an error that already says what to do about it; %w is the cause, for --verbose readers of errors.As alone.
+type advice struct {
+	text string
+	err  error
+}
+
+func (a advice) Error() string { return a.text }
+func (a advice) Unwrap() error { return a.err }
+
+// Execute runs root with args and returns the exit code: 0 fine, 1 a negative answer, 2 an error, 130 if ctx ended first.
+// What went wrong is printed to root's error stream.
+func Execute(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(usageError)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && ctx.Err() != nil {
+		return exitInterrupt
+	}
+	return report(cmd.ErrOrStderr(), err)
+}
+
+// report prints err and turns it into an exit code.
+func report(w io.Writer, err error) int {
+	var answer negative
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &answer):
+		if answer.text != "" {
+			fmt.Fprintln(w, answer.text)
+		}
+		return exitNegative
+	}
+	fmt.Fprintf(w, "%s %s\n", paint(w, red, "error:"), err)
+	return exitError
+}
+
+func usageError(cmd *cobra.Command, err error) error {
+	return fmt.Errorf("%w\nSee `%s --help`", err, cmd.CommandPath())
+}
