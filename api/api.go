@@ -1,0 +1,83 @@
+// Package api is what a server says over HTTP: the Kubernetes read API, the plan, and the endpoints of node/link. Reading
+// never writes and nothing here changes desired state: whatever is not a read is refused with where to make the change.
+// It knows neither consensus nor Git; what it needs of them are functions in Config. Start at New and (*API).route.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mainstay-cluster/mainstay/state"
+)
+
+// Config is what an API needs. Only Store and Log are required.
+type Config struct {
+	Store *state.Store
+	Log   *slog.Logger
+
+	// ReadIndex returns once Store holds every write that was acknowledged anywhere before the call. Nil: it always does.
+	ReadIndex func(ctx context.Context) error
+	// Ready says why this server does not know the whole cluster yet, e.g. while it recovers; nil when it does. Until
+	// then no agent is told to stop anything. A nil func is always ready.
+	Ready func() error
+	// Authenticate finds who holds a bearer token. Nil: no token is good.
+	Authenticate func(token string) (Identity, bool)
+	// Plan says what the manifests of a request would do. Its result is sent as JSON. Nil: no plans.
+	Plan func(ctx context.Context, req PlanRequest) (any, error)
+	// Agents reaches agents for logs, at https://<address they registered with>. Nil: no logs.
+	Agents http.RoundTripper
+	// Seen is told each time a node shows that it lives. It must not block.
+	Seen func(node string)
+	// Metrics takes the API's metrics; nil: they are kept nowhere.
+	Metrics prometheus.Registerer
+	// Version is Mainstay's own, for `kubectl version`.
+	Version string
+}
+
+// API is an http.Handler. Safe for concurrent use.
+type API struct {
+	Config
+	life      context.Context // ends with Run; every request's context ends with it
+	end       context.CancelCauseFunc
+	polls     polls
+	pages     pages
+	limits    limits
+	metrics   *metrics
+	documents func() documents
+}
+
+// New makes an API. It answers at once; for nodes to hear of changes, Run must run.
+func New(cfg Config) *API {
+	life, end := context.WithCancelCause(context.Background())
+	return &API{
+		Config:    cfg,
+		life:      life,
+		end:       end,
+		metrics:   newMetrics(cfg.Metrics),
+		documents: sync.OnceValue(func() documents { return describe(served(cfg.Store)) }),
+	}
+}
+
+// Run wakes the long polls of nodes, until ctx ends. Then it ends every watch, long poll and log stream, so that
+// http.Server.Shutdown need not wait for them. It is called once.
+func (a *API) Run(ctx context.Context) error {
+	defer a.end(errEnding)
+	return a.followPods(ctx)
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(a.life, func() { cancel(errEnding) })()
+	out := &response{ResponseWriter: w}
+	finish := a.metrics.start(r)
+	if err := a.route(out, r.WithContext(ctx)); err != nil {
+		a.refuse(out, r, err)
+	}
+	finish(out.code)
+}

@@ -1,0 +1,66 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Groups say what their members may do; who is in none of them may do nothing. A node's name is its node's.
+const (
+	GroupAdmins  = "mainstay:admins"  // read everything
+	GroupViewers = "mainstay:viewers" // read everything
+	GroupNodes   = "mainstay:nodes"   // the endpoints of node/link, for the node of that name; nothing else
+)
+
+// Identity is who asks: the subject of a client certificate (CommonName and Organization) or the holder of a token.
+type Identity struct {
+	Name   string
+	Groups []string
+}
+
+func (id Identity) in(group string) bool { return slices.Contains(id.Groups, group) }
+
+type identityKey struct{}
+
+// WithIdentity marks a request made within this process, which has neither certificate nor token.
+func WithIdentity(ctx context.Context, id Identity) context.Context {
+	return context.WithValue(ctx, identityKey{}, id)
+}
+
+// identify says who asks. Only certificates that the TLS layer has verified count.
+func (a *API) identify(r *http.Request) (Identity, bool) {
+	if id, ok := r.Context().Value(identityKey{}).(Identity); ok {
+		return id, true
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		subject := r.TLS.VerifiedChains[0][0].Subject
+		return Identity{Name: subject.CommonName, Groups: subject.Organization}, true
+	}
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || a.Authenticate == nil {
+		return Identity{}, false
+	}
+	return a.Authenticate(strings.TrimSpace(token))
+}
+
+// reader lets those through who may read.
+func reader(id Identity) error {
+	if id.in(GroupAdmins) || id.in(GroupViewers) {
+		return nil
+	}
+	if id.in(GroupNodes) {
+		return forbidden("node " + id.Name + " may use the endpoints under /mainstay/v1/node/ only")
+	}
+	return forbidden(id.Name + " is in none of the groups " + GroupAdmins + " and " + GroupViewers)
+}
+
+func forbidden(why string) error {
+	err := apierrors.NewForbidden(schema.GroupResource{}, "", nil)
+	err.ErrStatus.Message = "forbidden: " + why
+	return err
+}

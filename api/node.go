@@ -1,0 +1,123 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/state"
+)
+
+// maxNodeBody bounds what an agent may send: a few hundred Pods with their statuses are far below.
+const maxNodeBody = 64 << 20
+
+// node serves the endpoints of node/link, for the node that the caller is.
+func (a *API) node(w http.ResponseWriter, r *http.Request, id Identity, endpoint string) error {
+	if !id.in(GroupNodes) {
+		return forbidden(id.Name + " is not a node: the endpoints under /mainstay/v1/node/ are for agents")
+	}
+	if r.Method != http.MethodPost {
+		return methodNotAllowed("node endpoints are called by POST")
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxNodeBody)
+	switch endpoint {
+	case "register":
+		return answer(w, r, func(ctx context.Context, req link.Registration) (any, error) {
+			if req.Node == nil {
+				return nil, apierrors.NewBadRequest("the registration has no node")
+			}
+			return a.register(ctx, id, req)
+		})
+	case "pods":
+		return answer(w, r, func(ctx context.Context, req link.PodsRequest) (any, error) {
+			return a.nodePods(ctx, id, req)
+		})
+	case "report":
+		return answer(w, r, func(ctx context.Context, req link.Report) (any, error) {
+			return nil, a.nodeReport(ctx, id, req)
+		})
+	case "config":
+		return answer(w, r, func(ctx context.Context, req link.ConfigRequest) (any, error) {
+			return a.nodeConfig(ctx, id, req)
+		})
+	case "events":
+		return answer(w, r, func(ctx context.Context, req link.Events) (any, error) {
+			return nil, a.nodeEvents(ctx, id, req)
+		})
+	}
+	return notFound(r.URL.Path)
+}
+
+// answer decodes a request, and encodes what handle makes of it; nil is no content.
+func answer[Req any](w http.ResponseWriter, r *http.Request, handle func(context.Context, Req) (any, error)) error {
+	var req Req
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		return badBody(err)
+	}
+	result, err := handle(r.Context(), req)
+	if err != nil {
+		return writeFailed(err)
+	}
+	if result == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	writeJSON(w, http.StatusOK, result)
+	return nil
+}
+
+// badBody says that a body is not what it should be, but never quotes it.
+func badBody(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return err
+	}
+	return apierrors.NewBadRequest("the request body is not the JSON that this endpoint takes")
+}
+
+// writeFailed turns a conflict that outlived its retries into something to try again: 409 would mean another cluster.
+func writeFailed(err error) error {
+	if errors.Is(err, state.ErrConflict) {
+		return apierrors.NewServiceUnavailable(err.Error())
+	}
+	return err
+}
+
+// itself lets a node through that speaks of itself.
+func itself(id Identity, node string) error {
+	if node != id.Name {
+		return forbidden(fmt.Sprintf("node %s may not speak for node %q", id.Name, node))
+	}
+	return nil
+}
+
+// knownNode finds a node that has registered.
+func knownNode(view state.Reader, name string) (*corev1.Node, error) {
+	node, ok := state.Get[*corev1.Node](view, state.Key{Name: name})
+	if !ok {
+		return nil, apierrors.NewNotFound(link.NodesResource, name)
+	}
+	return node, nil
+}
+
+// boundPod finds the Pod that a node speaks of, if it is the node's own.
+func boundPod(view state.Reader, node string, ref link.PodRef) (*corev1.Pod, bool) {
+	pod, ok := state.Get[*corev1.Pod](view, state.Key{Namespace: ref.Namespace, Name: ref.Name})
+	if !ok || pod.UID != ref.UID || pod.Spec.NodeName != node {
+		return nil, false
+	}
+	return pod, true
+}
+
+// seen passes on a sign of life.
+func (a *API) seen(node string) {
+	if a.Seen != nil {
+		a.Seen(node)
+	}
+}
