@@ -1,0 +1,68 @@
+package revision
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mainstay-cluster/mainstay/state"
+	"github.com/mainstay-cluster/mainstay/state/tables"
+)
+
+// worst names one Pod of the ReplicaSets that keeps them from being available, and why: one that cannot go on before one
+// that is on its way, of the newest ReplicaSet first. It is "" when there is none.
+func worst(r state.Reader, sets iter.Seq[*appsv1.ReplicaSet]) string {
+	newestFirst := slices.SortedStableFunc(sets, func(a, b *appsv1.ReplicaSet) int {
+		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	for _, rs := range newestFirst {
+		for pod := range state.ListBy(r, tables.PodsByOwner, string(rs.UID)) {
+			if why := stuck(pod); why != "" && lacking(pod) {
+				return fmt.Sprintf("Pod %s: %s", pod.Name, why)
+			}
+		}
+	}
+	return ""
+}
+
+// stuck says why a Pod cannot go on by itself; "" if nothing says that it cannot.
+func stuck(pod *corev1.Pod) string {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return orElse(join(c.Reason, c.Message), "not scheduled")
+		}
+	}
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			if why := trouble(&statuses[i]); why != "" {
+				return why
+			}
+		}
+	}
+	return ""
+}
+
+// trouble is what keeps a container from running, "" if it runs or has only not been started yet.
+func trouble(c *corev1.ContainerStatus) string {
+	switch {
+	case c.State.Waiting != nil && c.State.Waiting.Reason != "ContainerCreating" && c.State.Waiting.Reason != "PodInitializing":
+		return join(c.State.Waiting.Reason, c.State.Waiting.Message)
+	case c.State.Terminated != nil && c.State.Terminated.ExitCode != 0:
+		t := c.State.Terminated
+		return join(orElse(t.Reason, "Error"), orElse(t.Message, fmt.Sprintf("container %s exited with code %d", c.Name, t.ExitCode)))
+	case c.State.Running != nil && !c.Ready && c.RestartCount > 0:
+		return fmt.Sprintf("container %s has restarted %d times and is not ready", c.Name, c.RestartCount)
+	}
+	return ""
+}
+
+func join(reason, message string) string {
+	if reason == "" || message == "" {
+		return reason + message
+	}
+	return reason + ": " + message
+}

@@ -1,0 +1,144 @@
+package revision
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mainstay-cluster/mainstay/object"
+	"github.com/mainstay-cluster/mainstay/state"
+	"github.com/mainstay-cluster/mainstay/state/tables"
+)
+
+// workload is one that the repository declares and that is not as it should be.
+type workload struct {
+	why    string // names it, and the Pod it waits for
+	failed bool   // it missed its deadline
+}
+
+// unfinished lists the declared workloads that are not up to date and available, in a fixed order.
+func unfinished(r state.Reader) []workload {
+	var open []workload
+	for source := range state.List[*object.Source](r, "") {
+		key := state.Key{Namespace: source.Namespace, Name: source.Spec.Name}
+		var w *workload
+		switch source.Spec.Kind {
+		case "Deployment":
+			w = deployment(r, key)
+		case "ReplicaSet":
+			w = replicaSet(r, key)
+		case "Pod":
+			w = bare(r, key)
+		}
+		if w != nil {
+			open = append(open, *w)
+		}
+	}
+	return open
+}
+
+// deployment is nil for one that is finished. One that is paused is as the repository wants it.
+func deployment(r state.Reader, key state.Key) *workload {
+	d, ok := state.Get[*appsv1.Deployment](r, key)
+	if !ok {
+		return &workload{why: fmt.Sprintf("Deployment %s is being made anew", key)}
+	}
+	s, wanted := d.Status, count(d.Spec.Replicas)
+	switch {
+	case s.ObservedGeneration < d.Generation:
+		return &workload{why: fmt.Sprintf("Deployment %s: not looked at yet", key)}
+	case d.Spec.Paused:
+		return nil
+	case s.UpdatedReplicas == wanted && s.Replicas == wanted && s.AvailableReplicas == wanted:
+		return nil
+	}
+	why := fmt.Sprintf("Deployment %s: %s", key, shortfall(d, wanted))
+	sets := state.ListBy(r, tables.ReplicaSetsByOwner, string(d.UID))
+	if reason := worst(r, sets); reason != "" {
+		why += ": " + reason
+	}
+	for _, c := range s.Conditions {
+		if c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse && c.Reason == "ProgressDeadlineExceeded" {
+			return &workload{why: why + fmt.Sprintf(" (no progress for %d s)", *d.Spec.ProgressDeadlineSeconds), failed: true}
+		}
+	}
+	return &workload{why: why}
+}
+
+// shortfall says in numbers what a Deployment lacks.
+func shortfall(d *appsv1.Deployment, wanted int32) string {
+	s := d.Status
+	old := s.Replicas - s.UpdatedReplicas
+	switch {
+	case s.UpdatedReplicas < wanted:
+		return fmt.Sprintf("%d of %d Pods updated", s.UpdatedReplicas, wanted)
+	case old > 0 && s.AvailableReplicas >= wanted:
+		return fmt.Sprintf("%d old Pods still run", old)
+	case old > 0:
+		return fmt.Sprintf("%d of %d Pods updated, %d available, %d old ones still run", s.UpdatedReplicas, wanted, s.AvailableReplicas, old)
+	}
+	return fmt.Sprintf("%d of %d updated Pods available", s.AvailableReplicas, wanted)
+}
+
+func replicaSet(r state.Reader, key state.Key) *workload {
+	rs, ok := state.Get[*appsv1.ReplicaSet](r, key)
+	if !ok {
+		return &workload{why: fmt.Sprintf("ReplicaSet %s is being made anew", key)}
+	}
+	wanted := count(rs.Spec.Replicas)
+	if rs.Status.ObservedGeneration >= rs.Generation && rs.Status.Replicas == wanted && rs.Status.AvailableReplicas == wanted {
+		return nil
+	}
+	why := fmt.Sprintf("ReplicaSet %s: %d of %d Pods available", key, rs.Status.AvailableReplicas, wanted)
+	if reason := worst(r, func(yield func(*appsv1.ReplicaSet) bool) { yield(rs) }); reason != "" {
+		why += ": " + reason
+	}
+	return &workload{why: why}
+}
+
+// bare is a Pod that the repository declares by itself.
+func bare(r state.Reader, key state.Key) *workload {
+	pod, ok := state.Get[*corev1.Pod](r, key)
+	switch {
+	case !ok:
+		return &workload{why: fmt.Sprintf("Pod %s is being made anew", key)}
+	case pod.DeletionTimestamp != nil:
+		return &workload{why: fmt.Sprintf("Pod %s: the one before it is stopping", key)}
+	case pod.Status.Phase == corev1.PodSucceeded || isReady(pod):
+		return nil
+	case pod.Status.Phase == corev1.PodFailed:
+		return &workload{why: fmt.Sprintf("Pod %s failed: %s", key, orElse(stuck(pod), pod.Status.Message)), failed: true}
+	}
+	return &workload{why: fmt.Sprintf("Pod %s: %s", key, orElse(stuck(pod), "not ready yet"))}
+}
+
+func isReady(pod *corev1.Pod) bool {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+func count(replicas *int32) int32 {
+	if replicas == nil {
+		return 1
+	}
+	return *replicas
+}
+
+func orElse(s, otherwise string) string {
+	if s != "" {
+		return s
+	}
+	return otherwise
+}
+
+// lacking says whether the Pod belongs to a controller and is neither ready nor on its way out.
+func lacking(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed &&
+		!isReady(pod) && metav1.GetControllerOfNoCopy(pod) != nil
+}
