@@ -25,6 +25,10 @@ func (d located) problem(at position, field, format string, args ...any) object.
 
 func (d located) title() string { return d.Kind.Kind + " " + identityOf(d.declaration).shown() }
 
+func (d located) before(other located) bool {
+	return cmp.Or(cmp.Compare(d.path, other.path), cmp.Compare(d.Line, other.Line)) < 0
+}
+
 func (d located) place() string { return fmt.Sprintf("%s:%d", d.path, d.Line) }
 
 // identity is what makes two declarations the same object.

@@ -42,6 +42,9 @@ func (c *cross) add(p object.Problem) { c.problems = append(c.problems, p) }
 
 func (c *cross) duplicate(d located) {
 	id := identityOf(d.declaration)
+	if id.name == "" {
+		return // validation has said so
+	}
 	if first, ok := c.byIdentity[id]; ok {
 		c.add(d.problem(d.at, "", "is declared already at %s", first.place()))
 		return
@@ -179,8 +182,12 @@ func (c *cross) candidates(d located) []located {
 	return best
 }
 
+// overlap reports a pair once, at the one that comes later, where each selects the other's Pods.
 func (c *cross) overlap(d, other located) {
 	if identityOf(d.declaration) == identityOf(other.declaration) || !d.facts.owns.selector.Matches(other.facts.owns.template) {
+		return
+	}
+	if other.facts.owns.selector.Matches(d.facts.owns.template) && d.before(other) {
 		return
 	}
 	c.add(d.problem(d.facts.owns.at, "spec.selector", "also selects the Pods of %s at %s: give each its own labels", other.title(), other.place()))

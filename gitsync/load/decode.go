@@ -114,6 +114,9 @@ func (d *decoder) mapping(v *value, dst reflect.Value) {
 	out := reflect.MakeMapWithSize(dst.Type(), len(v.keys))
 	for i, k := range v.keys {
 		d.push(step{name: k.name, key: true})
+		if v.items[i].form == formNull {
+			d.report(k.position, d.field(), `has no value: write "" if it is meant to be empty`)
+		}
 		item := reflect.New(dst.Type().Elem()).Elem()
 		d.decode(v.items[i], item)
 		out.SetMapIndex(reflect.ValueOf(k.name).Convert(dst.Type().Key()), item)
@@ -130,6 +133,9 @@ func (d *decoder) list(v *value, dst reflect.Value) {
 	out := reflect.MakeSlice(dst.Type(), len(v.items), len(v.items))
 	for i, item := range v.items {
 		d.push(step{index: i})
+		if item.form == formNull {
+			d.wrong(item, "is an empty list item: remove it")
+		}
 		d.decode(item, out.Index(i))
 		d.pop()
 	}
@@ -142,8 +148,8 @@ func (d *decoder) isText(v *value) bool {
 	case formText:
 		return true
 	case formBool:
-		if v.plain != "" {
-			d.wrong(v, "must be text, but YAML reads %s as %s: quote it", v.plain, v.text)
+		if v.word {
+			d.wrong(v, "must be text, but YAML takes this word for true or false: quote it")
 			return false
 		}
 		fallthrough

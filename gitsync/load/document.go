@@ -151,23 +151,29 @@ func settle(obj object.Object) {
 // fieldProblem finds the place of a validation error. What is missing is missed where it would belong.
 func (r *reader) fieldProblem(kind object.Kind, v *value, err *field.Error) {
 	at, pos, complete := v.place(err.Field)
-	if complete && err.Type != field.ErrorTypeForbidden && err.Type != field.ErrorTypeRequired {
+	bad, isText := err.BadValue.(string)
+	switch {
+	case err.Type == field.ErrorTypeForbidden || err.Type == field.ErrorTypeRequired:
+	case isText && keyOrValue(at, bad) != at.position:
+		pos = keyOrValue(at, bad)
+	case complete:
 		pos = at.position
-		if bad, ok := err.BadValue.(string); ok {
-			pos = keyOrValue(at, bad)
-		}
 	}
 	r.problems.add(object.Problem{Line: pos.line, Column: pos.col, Object: title(kind, v), Field: err.Field, Message: kube.Message(kind.Kind, err)})
 }
 
-// keyOrValue finds what exactly is wrong in a map such as labels, whose errors name only the map.
+// keyOrValue finds what exactly is wrong where an error names only the map, such as labels, or only the list.
 func keyOrValue(v *value, bad string) position {
-	for i, k := range v.keys {
-		if k.name == bad {
-			return k.position
-		}
-		if item := v.items[i]; item.form == formText && item.text == bad {
+	for i, item := range v.items {
+		switch {
+		case v.form == formObject && v.keys[i].name == bad:
+			return v.keys[i].position
+		case item.form == formText && item.text == bad:
 			return item.position
+		case v.form == formList && item.form == formObject:
+			if at := keyOrValue(item, bad); at != item.position {
+				return at
+			}
 		}
 	}
 	return v.position
@@ -327,6 +333,9 @@ func supportedKinds() string {
 // title names an object as far as its manifest does.
 func title(kind object.Kind, v *value) string {
 	meta := v.get("metadata")
+	if textOf(meta.get("name")) == "" {
+		return kind.Kind
+	}
 	name, namespace := textOf(meta.get("name")), textOf(meta.get("namespace"))
 	if kind.Namespaced && namespace == "" {
 		namespace = corev1.NamespaceDefault

@@ -28,9 +28,9 @@ type position struct{ line, col int }
 
 // value is a piece of YAML or JSON with its place. Aliases make values shared, so the tree is a graph without cycles.
 type value struct {
-	form  form
-	text  string // of a scalar: as it will be in JSON; of a bool "true" or "false"; of a number as it was written
-	plain string // what a bool was written as, where that is neither true nor false
+	form form
+	text string // of a scalar: as it will be in JSON; of a bool "true" or "false"; of a number as it was written
+	word bool   // a bool written as yes, no, on, off, y or n
 	position
 	keys   []key    // of an object, in the order they were written
 	items  []*value // of a list, or the values of keys
@@ -96,7 +96,7 @@ func (v *value) raw() any {
 	return v.text
 }
 
-// appendJSON writes v with sorted keys, so that the same content has the same bytes.
+// appendJSON writes v with sorted keys and without what is null, so that the same content has the same bytes.
 func (v *value) appendJSON(b []byte) []byte {
 	switch v.form {
 	case formNull:
@@ -119,9 +119,11 @@ func (v *value) appendJSON(b []byte) []byte {
 }
 
 func (v *value) appendObject(b []byte) []byte {
-	order := make([]int, len(v.keys))
-	for i := range order {
-		order[i] = i
+	order := make([]int, 0, len(v.keys))
+	for i := range v.keys {
+		if v.items[i].form != formNull {
+			order = append(order, i)
+		}
 	}
 	slices.SortFunc(order, func(i, j int) int { return strings.Compare(v.keys[i].name, v.keys[j].name) })
 	b = append(b, '{')

@@ -91,10 +91,12 @@ func (b *builder) fill(v *value, n *yaml.Node, depth int) {
 func (b *builder) alias(n *yaml.Node, depth int) *value {
 	at := position{n.Line, n.Column}
 	v, started := b.built[n.Alias]
-	if v == nil {
-		if started {
-			b.fail(at, "alias *%s stands inside of its own anchor", n.Value)
-		}
+	switch {
+	case !started: // yaml.v3 remembers anchors beyond their document
+		b.fail(at, "alias *%s has no anchor &%s before it in this document", n.Value, n.Value)
+		return &value{position: at}
+	case v == nil:
+		b.fail(at, "alias *%s stands inside of its own anchor", n.Value)
 		return &value{position: at}
 	}
 	return b.bounded(v, at, depth)
@@ -271,7 +273,7 @@ func (b *builder) scalar(v *value, n *yaml.Node) {
 		v.form = formNumber
 	case "!!str":
 		if truth, ok := words[n.Value]; ok {
-			v.form, v.text, v.plain = formBool, truth, n.Value
+			v.form, v.text, v.word = formBool, truth, true
 		}
 	}
 }

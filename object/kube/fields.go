@@ -15,6 +15,7 @@ type node struct {
 	below  map[string]*node // nil: everything
 	order  []string         // the keys of below as fields.txt has them
 	list   bool
+	keyed  bool     // below are the keys of a map, not fields
 	values []string // nil: any
 	note   string
 	refuse string
@@ -72,6 +73,7 @@ func (n *node) parse(line string, links map[*node]string) {
 func (n *node) at(path string) *node {
 	for _, key := range strings.Split(path, ".") {
 		key, list := strings.CutSuffix(key, "[]")
+		key, keyed := strings.CutSuffix(key, "{}")
 		if n.below == nil {
 			n.below = map[string]*node{}
 		}
@@ -80,7 +82,7 @@ func (n *node) at(path string) *node {
 			n.order = append(n.order, key)
 		}
 		n = n.below[key]
-		n.list = n.list || list
+		n.list, n.keyed = n.list || list, n.keyed || keyed
 	}
 	return n
 }

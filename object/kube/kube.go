@@ -6,6 +6,7 @@ package kube
 import (
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -23,6 +24,10 @@ func Default(obj object.Object) {
 		return
 	}
 	legacyscheme.Scheme.Default(obj)
+	// An API server does this between defaults and validation.
+	if svc, ok := obj.(*corev1.Service); ok && svc.Spec.ClusterIP != "" && len(svc.Spec.ClusterIPs) == 0 {
+		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
+	}
 }
 
 // Validate says what an API server would say of creating obj, which must have its defaults, and where Mainstay is

@@ -44,6 +44,9 @@ func reservedIn(at *field.Path, keys map[string]string) (errs field.ErrorList) {
 		if strings.HasPrefix(key, reservedPrefix) {
 			errs = append(errs, field.Forbidden(at.Key(key), "keys under "+reservedPrefix+" are Mainstay's own: use another prefix"))
 		}
+		if key == corev1.LastAppliedConfigAnnotation {
+			errs = append(errs, field.Forbidden(at.Key(key), "is kubectl's record of an object, which may hold what a Secret hides: remove it"))
+		}
 	}
 	slices.SortFunc(errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })
 	return errs
@@ -91,8 +94,8 @@ func strictTemplateMeta(at *field.Path, meta metav1.ObjectMeta) field.ErrorList 
 }
 
 func strictPodSpec(at *field.Path, spec *corev1.PodSpec) (errs field.ErrorList) {
-	if grace := spec.TerminationGracePeriodSeconds; grace != nil && *grace > maxGraceSeconds {
-		errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *grace, fmt.Sprintf("must be at most %d (a week)", maxGraceSeconds)))
+	if grace := spec.TerminationGracePeriodSeconds; grace != nil && (*grace < 0 || *grace > maxGraceSeconds) {
+		errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *grace, fmt.Sprintf("must be between 0 and %d (a week)", maxGraceSeconds)))
 	}
 	for i := range spec.InitContainers {
 		errs = append(errs, strictContainer(at.Child("initContainers").Index(i), &spec.InitContainers[i])...)

@@ -22,18 +22,18 @@ func Unsupported(k object.Kind, raw map[string]any) field.ErrorList {
 }
 
 func (n *node) check(at *field.Path, value any) field.ErrorList {
-	switch v := value.(type) {
-	case nil:
+	if value == nil {
 		return nil
-	case []any:
-		var errs field.ErrorList
-		for i, item := range v {
-			errs = append(errs, n.check(at.Index(i), item)...)
-		}
-		return errs
 	}
 	if n.refuse != "" {
 		return n.refused(at, value)
+	}
+	if list, ok := value.([]any); ok {
+		var errs field.ErrorList
+		for i, item := range list {
+			errs = append(errs, n.check(at.Index(i), item)...)
+		}
+		return errs
 	}
 	if n.values != nil && !slices.Contains(n.values, fmt.Sprint(value)) {
 		return field.ErrorList{field.Invalid(at, value, "this value is not carried out by this version of Mainstay: want "+strings.Join(n.values, " or "))}
@@ -51,6 +51,9 @@ func (n *node) checkFields(at *field.Path, fields map[string]any) (errs field.Er
 			continue
 		}
 		child := at.Child(key)
+		if n.keyed {
+			child = at.Key(key)
+		}
 		if below := n.below[key]; below != nil {
 			errs = append(errs, below.check(child, fields[key])...)
 			continue
@@ -60,8 +63,11 @@ func (n *node) checkFields(at *field.Path, fields map[string]any) (errs field.Er
 	return errs
 }
 
-// refused lets an empty status pass: generators write `status: {}`, and it says nothing.
+// refused lets an empty list pass, and an empty status: generators write `status: {}`, and they say nothing.
 func (n *node) refused(at *field.Path, value any) field.ErrorList {
+	if list, ok := value.([]any); ok && len(list) == 0 {
+		return nil
+	}
 	if empty, ok := value.(map[string]any); ok && len(empty) == 0 && at.String() == "status" {
 		return nil
 	}

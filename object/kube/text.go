@@ -17,25 +17,43 @@ const maxShown = 64
 // It leaves out the field, and every value of a Secret or of a container's environment.
 func Message(kind string, err *field.Error) string {
 	hidden := isSecret(kind, err.Field)
-	detail := printable(err.Detail)
+	detail := plain(err.Detail)
 	switch err.Type {
 	case field.ErrorTypeRequired:
+		if err.Field == "metadata.name" {
+			return "is required" // Kubernetes offers generateName instead, which Git cannot use
+		}
 		return join("is required", detail)
+	case field.ErrorTypeNotFound:
+		return "names nothing that is declared here" + got(err.BadValue, hidden)
 	case field.ErrorTypeDuplicate:
 		return "is given twice" + got(err.BadValue, hidden)
 	case field.ErrorTypeForbidden:
-		return join(detail, "")
+		return detail
 	case field.ErrorTypeNotSupported:
-		return join("is not one of the known values", detail) + got(err.BadValue, hidden)
+		return join("is not one of the known values", strings.TrimPrefix(detail, "supported values: ")) + got(err.BadValue, hidden)
 	case field.ErrorTypeTooLong, field.ErrorTypeTooMany:
 		return detail
 	case field.ErrorTypeInternal:
 		return join("cannot be checked", detail)
 	}
-	if hidden {
-		return "is not what this type of Secret needs here (the value is not shown)"
+	if hidden && err.BadValue == redacted {
+		return "is not JSON, which this type of Secret needs here"
 	}
 	return detail + got(err.BadValue, hidden)
+}
+
+// redacted is what Kubernetes puts in the place of a Secret's value when it says, in words that may quote it, what is wrong with it.
+const redacted = "<secret contents redacted>"
+
+// plain leaves out of Kubernetes' words the regular expression that repeats them.
+func plain(detail string) string {
+	if i := strings.Index(detail, ", regex used for validation is '"); i >= 0 {
+		if end := strings.Index(detail[i:], "')"); end >= 0 {
+			detail = detail[:i] + detail[i+end+1:]
+		}
+	}
+	return printable(detail)
 }
 
 // isSecret reports whether values of the field may not be shown: those of a Secret, and of environment variables.
@@ -64,12 +82,12 @@ func got(value any, hidden bool) string {
 	}
 	switch v.Kind() {
 	case reflect.String:
+		if v.Len() == 0 {
+			return ""
+		}
 		return fmt.Sprintf(" (got %s)", strconv.Quote(shorten(v.String())))
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Bool:
 		return fmt.Sprintf(" (got %v)", v.Interface())
-	}
-	if s, ok := value.(fmt.Stringer); ok && v.Kind() == reflect.Struct {
-		return fmt.Sprintf(" (got %s)", strconv.Quote(shorten(s.String())))
 	}
 	return ""
 }

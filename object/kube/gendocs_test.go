@@ -1,0 +1,79 @@
+package kube
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write docs/kinds.md")
+
+const kindsDoc = "../../docs/kinds.md"
+
+// TestKindsDocIsCurrent keeps docs/kinds.md the same as the code; with -update it writes it.
+func TestKindsDocIsCurrent(t *testing.T) {
+	got := kindsMarkdown()
+	if *update {
+		if err := os.WriteFile(kindsDoc, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(kindsDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("docs/kinds.md is not what object/kube/fields.txt says; run go test ./object/kube -update\n%s", diff)
+	}
+}
+
+func kindsMarkdown() string {
+	var b strings.Builder
+	b.WriteString(`<!-- Made from object/kube/fields.txt by "go test ./object/kube -update". Do not edit. -->
+# Kinds and fields
+
+What a repository may declare, and which fields of it Mainstay carries out. Nothing is silently ignored: a kind, a field or
+a value that is not listed here rejects the commit that names it, with the file, line and column. What is listed means
+what it means in Kubernetes, with Kubernetes' own defaults and validation. A field that is null, and ` + "`status: {}`" + `, count as
+not written.
+
+`)
+	b.WriteString("| kind | apiVersion | short |\n|---|---|---|\n")
+	for _, k := range Supported() {
+		fmt.Fprintf(&b, "| [%s](#%s) | `%s` | %s |\n", k.Kind.Kind, strings.ToLower(k.Kind.Kind), k.Kind.GroupVersion(), strings.Join(k.Kind.ShortNames, ", "))
+	}
+	for _, k := range Supported() {
+		fmt.Fprintf(&b, "\n## %s\n\n| field | |\n|---|---|\n", k.Kind.Kind)
+		for _, f := range k.Fields {
+			if f.Refused == "" {
+				fmt.Fprintf(&b, "| `%s` | %s |\n", f.Path, remark(f))
+			}
+		}
+		refused(&b, k.Fields)
+	}
+	return b.String()
+}
+
+func remark(f Field) string {
+	var parts []string
+	if len(f.Values) > 0 {
+		parts = append(parts, "`"+strings.Join(f.Values, "`, `")+"`")
+	}
+	if f.Note != "" {
+		parts = append(parts, f.Note)
+	}
+	return strings.Join(parts, "; ")
+}
+
+func refused(b *strings.Builder, fields []Field) {
+	b.WriteString("\nRefused, as is everything that is not listed:\n\n")
+	for _, f := range fields {
+		if f.Refused != "" {
+			fmt.Fprintf(b, "- `%s`: %s\n", f.Path, f.Refused)
+		}
+	}
+}
