@@ -1,0 +1,278 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/node/runtime"
+)
+
+const (
+	// pollWait is how long a server may hold a poll; it must beat the heartbeat's time to live.
+	pollWait = 10 * time.Second
+	// nodeEvery is how often the node's own status is looked at.
+	nodeEvery   = 10 * time.Second
+	networkFile = "network.json"
+)
+
+// poll registers the node and then follows what servers want of it, until ctx ends.
+func (a *agent) poll(ctx context.Context) error {
+	var after uint64
+	var failed time.Duration
+	registered := false
+	for ctx.Err() == nil {
+		var err error
+		if a.tookLoss() || !registered {
+			err = a.register(ctx)
+			registered, after = err == nil, 0
+		}
+		if err == nil {
+			after, err = a.once(ctx, after)
+		}
+		if err == nil {
+			if failed > 0 {
+				a.cfg.Log.Info("a server answers again")
+			}
+			failed = 0
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		registered = registered && !unknown(err)
+		if failed == 0 {
+			a.cfg.Log.Warn("no server answers; everything keeps running", "err", err)
+		}
+		failed = double(failed, firstRetry, maxRetry)
+		pause(ctx, failed)
+	}
+	return nil
+}
+
+// unknown reports whether a server says that it does not know this node.
+func unknown(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }
+
+// noticeLost makes the poll register again, if err says that it must.
+func (a *agent) noticeLost(err error) {
+	if !unknown(err) {
+		return
+	}
+	select {
+	case a.lost <- struct{}{}:
+	default:
+	}
+}
+
+func (a *agent) tookLoss() bool {
+	select {
+	case <-a.lost:
+		return true
+	default:
+		return false
+	}
+}
+
+// once is one long poll.
+func (a *agent) once(ctx context.Context, after uint64) (uint64, error) {
+	a.mu.Lock()
+	have := maps.Clone(a.have)
+	a.mu.Unlock()
+	resp, err := a.cfg.Client.Pods(ctx, link.PodsRequest{Node: a.cfg.Name, After: after, Have: have, Wait: metav1.Duration{Duration: pollWait}})
+	if err != nil {
+		return after, fmt.Errorf("poll for pods: %w", err)
+	}
+	a.apply(ctx, resp)
+	a.act()
+	return max(after, resp.Version), nil
+}
+
+// apply takes in what differs.
+func (a *agent) apply(ctx context.Context, resp link.PodsResponse) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range resp.Pods {
+		pod := &resp.Pods[i]
+		_, waits := a.have[pod.UID] // for its removal to be acknowledged, if it has no worker
+		a.have[pod.UID] = pod.ResourceVersion
+		if w := a.workers[pod.UID]; w != nil {
+			w.assign(pod)
+		} else if !waits {
+			a.employ(ctx, newWorker(a.tools, pod))
+		}
+	}
+	for _, uid := range resp.Gone {
+		if w := a.workers[uid]; w != nil {
+			a.cfg.Log.Info("pod is not wanted here any more", "pod", w.ref.Namespace+"/"+w.ref.Name, "uid", uid)
+			w.dismiss()
+			continue
+		}
+		delete(a.have, uid)
+		a.tools.reporter.forget(uid)
+	}
+}
+
+// register tells a server what this node is and has.
+func (a *agent) register(ctx context.Context) error {
+	a.settle(ctx)
+	r := link.Registration{Cluster: a.cfg.Cluster, Address: a.cfg.Address, Pods: []corev1.Pod{}}
+	for _, w := range a.all() {
+		r.Pods = append(r.Pods, *w.snapshot())
+	}
+	a.mu.Lock()
+	for uid := range a.have {
+		if a.workers[uid] != nil {
+			a.have[uid] = "" // another server, perhaps another store: its versions start anew
+		}
+	}
+	v := a.vitals
+	v.Networked = true // the range comes with the answer, and is in use before any Pod is
+	r.Node = newNode(&a.cfg, a.tools.hostIPs, v, time.Now())
+	keepTimes(&r.Node.Status, &a.sent)
+	a.sent = r.Node.Status
+	a.mu.Unlock()
+	got, err := a.cfg.Client.Register(ctx, r)
+	if err != nil {
+		return fmt.Errorf("register node %s: %w", a.cfg.Name, err)
+	}
+	if err := a.configure(ctx, got); err != nil {
+		return err
+	}
+	a.cfg.Log.Info("node registered", "node", a.cfg.Name, "podCIDR", got.PodCIDR, "pods", len(r.Pods), "adopted", got.Adopted)
+	return nil
+}
+
+// settle gives probes of what runs already a moment to answer.
+func (a *agent) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for _, w := range a.all() {
+		select {
+		case <-w.settled:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// configure puts the Pod range to use and keeps it for a restart without servers.
+func (a *agent) configure(ctx context.Context, got link.Registered) error {
+	var network runtime.Network
+	var err error
+	if network.PodCIDR, err = netip.ParsePrefix(got.PodCIDR); err != nil {
+		return fmt.Errorf("pod range of node %s: %w", a.cfg.Name, err)
+	}
+	if got.ClusterCIDR != "" {
+		if network.ClusterCIDR, err = netip.ParsePrefix(got.ClusterCIDR); err != nil {
+			return fmt.Errorf("pod range of the cluster: %w", err)
+		}
+	}
+	if err := a.useNetwork(ctx, network); err != nil {
+		return err
+	}
+	if a.cfg.DataDir == "" {
+		return nil
+	}
+	raw, err := json.Marshal(network)
+	if err != nil {
+		return fmt.Errorf("encode pod range: %w", err)
+	}
+	if err := writeFile(filepath.Join(a.cfg.DataDir, networkFile), raw); err != nil {
+		return fmt.Errorf("keep pod range: %w", err)
+	}
+	return nil
+}
+
+// writeFile replaces a file whole or not at all.
+func writeFile(path string, raw []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".tmp", raw, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+func (a *agent) useNetwork(ctx context.Context, network runtime.Network) error {
+	if err := a.cfg.Runtime.Configure(ctx, network); err != nil {
+		return fmt.Errorf("configure pod range %s: %w", network.PodCIDR, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.vitals.Networked = true
+	return nil
+}
+
+// recallNetwork uses the Pod range of an earlier run, if one is kept: Pods may have to be restarted before a server answers.
+func (a *agent) recallNetwork(ctx context.Context) {
+	if a.cfg.DataDir == "" {
+		return
+	}
+	var network runtime.Network
+	raw, err := os.ReadFile(filepath.Join(a.cfg.DataDir, networkFile))
+	if err == nil {
+		err = json.Unmarshal(raw, &network)
+	}
+	if err == nil {
+		err = a.useNetwork(ctx, network)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.cfg.Log.Warn("the Pod range of the last run cannot be used; waiting for a server to give it", "err", err)
+	}
+}
+
+// watchNode keeps the node's own status fresh until ctx ends.
+func (a *agent) watchNode(ctx context.Context) error {
+	for pause(ctx, nodeEvery) {
+		info, err := a.info(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		a.noteEngine(err)
+		a.mu.Lock()
+		if err == nil {
+			a.vitals.Info = info
+		}
+		s := nodeStatus(&a.cfg, a.tools.hostIPs, a.vitals, time.Now())
+		keepTimes(&s, &a.sent)
+		changed := !apiequality.Semantic.DeepEqual(s, a.sent)
+		a.sent = s
+		a.mu.Unlock()
+		if changed {
+			a.tools.reporter.setNode(&s)
+		}
+	}
+	return nil
+}
+
+// noteEngine remembers whether the engine answers.
+func (a *agent) noteEngine(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	switch {
+	case err == nil && a.silent.IsZero():
+	case err == nil:
+		a.cfg.Log.Info("the container engine answers again", "after", now.Sub(a.silent).Round(time.Second))
+		a.silent, a.vitals.EngineError, a.vitals.Silent = time.Time{}, "", 0
+	case a.silent.IsZero():
+		a.cfg.Log.Warn("the container engine does not answer", "err", err)
+		a.silent, a.vitals.EngineError = now, err.Error()
+	default:
+		a.vitals.EngineError, a.vitals.Silent = err.Error(), now.Sub(a.silent)
+	}
+}

@@ -1,0 +1,173 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	goruntime "runtime"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mainstay-cluster/mainstay/node/runtime"
+)
+
+const (
+	// maxPods is how many Pods a node takes; Kubernetes' number.
+	maxPods = 110
+	// maxImages is how many images a node tells of, the largest first; Kubernetes' number.
+	maxImages = 50
+	// Conditions of Mainstay's own on the Node.
+	conditionLiveRestore = "LiveRestore"
+	conditionEngine      = "EngineResponsive"
+)
+
+// vitals is what the node's conditions are made of.
+type vitals struct {
+	Info        runtime.Info
+	EngineError string // why the engine could not be asked; empty if it could
+	Silent      time.Duration
+	Networked   bool // the Pod range is known
+}
+
+// newNode describes the node, labels and all.
+func newNode(cfg *Config, ips []string, v vitals, now time.Time) *corev1.Node {
+	n := &corev1.Node{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
+		ObjectMeta: metav1.ObjectMeta{Name: cfg.Name, Labels: map[string]string{
+			corev1.LabelHostname: cfg.Name, corev1.LabelOSStable: "linux", corev1.LabelArchStable: v.Info.Architecture,
+		}},
+	}
+	n.Status = nodeStatus(cfg, ips, v, now)
+	return n
+}
+
+func nodeStatus(cfg *Config, ips []string, v vitals, now time.Time) corev1.NodeStatus {
+	s := corev1.NodeStatus{
+		Capacity:   capacity(v.Info),
+		Conditions: conditions(v, metav1.NewTime(now.Truncate(time.Second))),
+		Images:     largest(v.Info.Images),
+		NodeInfo: corev1.NodeSystemInfo{
+			MachineID: fileID("/etc/machine-id"), SystemUUID: fileID("/sys/class/dmi/id/product_uuid"), BootID: fileID("/proc/sys/kernel/random/boot_id"),
+			KernelVersion: v.Info.KernelVersion, OSImage: v.Info.OperatingSystem, ContainerRuntimeVersion: v.Info.Engine,
+			KubeletVersion: cfg.Version, OperatingSystem: "linux", Architecture: v.Info.Architecture,
+		},
+	}
+	s.Allocatable = allocatable(v.Info)
+	for _, ip := range ips {
+		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
+	}
+	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: cfg.Name})
+	return s
+}
+
+func capacity(info runtime.Info) corev1.ResourceList {
+	list := info.Capacity.DeepCopy()
+	if list == nil {
+		list = corev1.ResourceList{}
+	}
+	list[corev1.ResourcePods] = *resource.NewQuantity(maxPods, resource.DecimalSI)
+	return list
+}
+
+// allocatable is the capacity without what the engine itself needs.
+func allocatable(info runtime.Info) corev1.ResourceList {
+	list := capacity(info)
+	if memory, ok := list[corev1.ResourceMemory]; ok && info.ReservedOverhead.Sign() > 0 && info.ReservedOverhead.Cmp(memory) < 0 {
+		memory.Sub(info.ReservedOverhead)
+		list[corev1.ResourceMemory] = memory
+	}
+	return list
+}
+
+func largest(images []corev1.ContainerImage) []corev1.ContainerImage {
+	images = slices.Clone(images)
+	slices.SortStableFunc(images, func(a, b corev1.ContainerImage) int { return cmp.Compare(b.SizeBytes, a.SizeBytes) })
+	return images[:min(len(images), maxImages)]
+}
+
+// conditions are those of Kubernetes and Mainstay's own. Their times are right only where they changed; see keepTimes.
+func conditions(v vitals, now metav1.Time) []corev1.NodeCondition {
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady", Message: "the agent runs and its engine answers"}
+	switch {
+	case v.EngineError != "" && v.Silent >= silentIsNotReady:
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "EngineUnresponsive", v.EngineError
+	case !v.Networked:
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "NetworkNotReady", "the Pod address range is not configured"
+	}
+	engine := corev1.NodeCondition{Type: conditionEngine, Status: corev1.ConditionTrue, Reason: "EngineAnswers"}
+	if v.EngineError != "" {
+		engine.Status, engine.Reason, engine.Message = corev1.ConditionFalse, "EngineUnresponsive", v.EngineError
+	}
+	live := corev1.NodeCondition{Type: conditionLiveRestore, Status: corev1.ConditionTrue, Reason: "LiveRestoreEnabled"}
+	if !v.Info.LiveRestore {
+		live.Status, live.Reason = corev1.ConditionFalse, "LiveRestoreDisabled"
+		live.Message = `containers stop when the engine restarts: set "live-restore": true in /etc/docker/daemon.json`
+	}
+	all := []corev1.NodeCondition{
+		ready, engine, live,
+		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "NotMeasured"},
+		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "NotMeasured"},
+		{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "NotMeasured"},
+	}
+	for i := range all {
+		all[i].LastHeartbeatTime, all[i].LastTransitionTime = now, now
+	}
+	return all
+}
+
+// keepTimes gives conditions that are as they were the times they had, so that nothing changed means equal.
+func keepTimes(s *corev1.NodeStatus, before *corev1.NodeStatus) {
+	for i := range s.Conditions {
+		c := &s.Conditions[i]
+		for _, old := range before.Conditions {
+			if old.Type == c.Type && old.Status == c.Status {
+				c.LastTransitionTime = old.LastTransitionTime
+				if old.Reason == c.Reason && old.Message == c.Message {
+					c.LastHeartbeatTime = old.LastHeartbeatTime
+				}
+			}
+		}
+	}
+}
+
+// fileID reads an identity the system keeps in a file; empty if it keeps none.
+func fileID(path string) string {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "" // not every system has it
+	}
+	return string(trimSpace(raw))
+}
+
+func trimSpace(raw []byte) []byte {
+	for len(raw) > 0 && raw[len(raw)-1] <= ' ' {
+		raw = raw[:len(raw)-1]
+	}
+	return raw
+}
+
+// hostIPs is the configured address, or else the one the host would use to reach others; no packet is sent to find out.
+func hostIPs(ctx context.Context, configured netip.Addr) []string {
+	if configured.IsValid() {
+		return []string{configured.String()}
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "udp4", "192.0.2.1:9")
+	if err != nil {
+		return []string{"127.0.0.1"} // a host without a network is a node of its own
+	}
+	defer conn.Close()
+	return []string{conn.LocalAddr().(*net.UDPAddr).IP.String()}
+}
+
+// architecture stands in where the engine does not say its own.
+func architecture(info *runtime.Info) {
+	if info.Architecture == "" {
+		info.Architecture = goruntime.GOARCH
+	}
+}
