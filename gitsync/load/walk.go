@@ -34,7 +34,7 @@ func (l *Loader) walk(ctx context.Context, tree Tree) (*found, error) {
 		return nil, err
 	}
 	for i := range w.found.problems {
-		w.found.problems[i].Path = path.Join(tree.Prefix(), w.found.problems[i].Path)
+		w.found.problems[i].Path = orDot(path.Join(tree.Prefix(), w.found.problems[i].Path))
 	}
 	return w.found, nil
 }

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,21 +42,48 @@ a value that is not listed here rejects the commit that names it, with the file,
 what it means in Kubernetes, with Kubernetes' own defaults and validation. A field that is null, and ` + "`status: {}`" + `, count as
 not written.
 
+Names and metadata are the same for all kinds: see [Metadata](#metadata). Templates of Pods have the fields of a [Pod](#pod).
+
 `)
 	b.WriteString("| kind | apiVersion | short |\n|---|---|---|\n")
 	for _, k := range Supported() {
 		fmt.Fprintf(&b, "| [%s](#%s) | `%s` | %s |\n", k.Kind.Kind, strings.ToLower(k.Kind.Kind), k.Kind.GroupVersion(), strings.Join(k.Kind.ShortNames, ", "))
 	}
 	for _, k := range Supported() {
-		fmt.Fprintf(&b, "\n## %s\n\n| field | |\n|---|---|\n", k.Kind.Kind)
-		for _, f := range k.Fields {
-			if f.Refused == "" {
-				fmt.Fprintf(&b, "| `%s` | %s |\n", f.Path, remark(f))
-			}
-		}
-		refused(&b, k.Fields)
+		fmt.Fprintf(&b, "\n## %s\n\n", k.Kind.Kind)
+		table(&b, ownFields(k.Fields))
 	}
+	b.WriteString("\n## Metadata\n\n")
+	table(&b, slices.DeleteFunc(Supported()[0].Fields, func(f Field) bool { return !strings.HasPrefix(f.Path, "metadata.") }))
 	return b.String()
+}
+
+// ownFields leaves out what is described once for all kinds.
+func ownFields(fields []Field) (own []Field) {
+	for _, f := range fields {
+		switch {
+		case strings.HasPrefix(f.Path, "metadata."), f.Path == "apiVersion", f.Path == "kind":
+		case strings.HasPrefix(f.Path, "spec.template.spec."):
+			if !slices.ContainsFunc(own, func(f Field) bool { return f.Path == "spec.template.spec" }) {
+				own = append(own, Field{Path: "spec.template.spec", Note: "as `spec` of a [Pod](#pod)"})
+			}
+		default:
+			own = append(own, f)
+		}
+	}
+	return own
+}
+
+func table(b *strings.Builder, fields []Field) {
+	if slices.ContainsFunc(fields, func(f Field) bool { return f.Refused == "" }) {
+		b.WriteString("| field | |\n|---|---|\n")
+	}
+	for _, f := range fields {
+		if f.Refused == "" {
+			fmt.Fprintf(b, "| `%s` | %s |\n", f.Path, remark(f))
+		}
+	}
+	refused(b, fields)
 }
 
 func remark(f Field) string {
@@ -70,6 +98,9 @@ func remark(f Field) string {
 }
 
 func refused(b *strings.Builder, fields []Field) {
+	if !slices.ContainsFunc(fields, func(f Field) bool { return f.Refused != "" }) {
+		return
+	}
 	b.WriteString("\nRefused, as is everything that is not listed:\n\n")
 	for _, f := range fields {
 		if f.Refused != "" {
