@@ -63,8 +63,13 @@ func (a *agent) poll(ctx context.Context) error {
 	return nil
 }
 
-// unknown reports whether a server says that it does not know this node.
-func unknown(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }
+// errBackwards is a server whose store is not the one the node was registered with: what it calls gone may just be lost.
+var errBackwards = errors.New("the server's store has begun anew")
+
+// unknown reports whether a server does not know this node.
+func unknown(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.IsConflict(err) || errors.Is(err, errBackwards)
+}
 
 // noticeLost makes the poll register again, if err says that it must.
 func (a *agent) noticeLost(err error) {
@@ -95,9 +100,13 @@ func (a *agent) once(ctx context.Context, after uint64) (uint64, error) {
 	if err != nil {
 		return after, fmt.Errorf("poll for pods: %w", err)
 	}
+	if resp.Version < after {
+		a.noticeLost(errBackwards)
+		return after, fmt.Errorf("poll for pods: version %d after %d: %w", resp.Version, after, errBackwards)
+	}
 	a.apply(ctx, resp)
 	a.act()
-	return max(after, resp.Version), nil
+	return resp.Version, nil
 }
 
 // apply takes in what differs.

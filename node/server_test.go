@@ -38,6 +38,7 @@ type server struct {
 	requests      map[string]int
 	history       map[string][]string // Pod name → its phases and waiting reasons, in order
 	changed       chan struct{}
+	careless      bool                    // answers polls of nodes it does not know
 	refuse        func(path string) error // nil: everything is answered; a non-nil error makes the request fail
 }
 
@@ -51,28 +52,32 @@ func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
 	refuse := s.refuse
 	s.requests[r.URL.Path]++
 	s.mu.Unlock()
-	w := httptest.NewRecorder()
+	var answer any
+	var err error
 	if refuse != nil {
-		if err := refuse(r.URL.Path); err != nil {
-			status, ok := err.(apierrors.APIStatus)
-			if !ok {
-				return nil, err
-			}
-			st := status.Status()
-			st.Kind = "Status"
-			w.WriteHeader(int(st.Code))
-			_ = json.NewEncoder(w).Encode(st)
-			return w.Result(), nil
-		}
+		err = refuse(r.URL.Path)
 	}
-	answer, err := s.answer(r)
+	if err == nil {
+		answer, err = s.answer(r)
+	}
+	if r.Context().Err() != nil {
+		return nil, r.Context().Err()
+	}
+	w := httptest.NewRecorder()
+	if status, ok := err.(apierrors.APIStatus); ok {
+		st := status.Status()
+		st.Kind, answer = "Status", nil
+		w.WriteHeader(int(st.Code))
+		_ = json.NewEncoder(w).Encode(st)
+		return w.Result(), nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
 		return nil, err
 	}
-	return w.Result(), r.Context().Err()
+	return w.Result(), nil
 }
 
 func (s *server) answer(r *http.Request) (any, error) {
@@ -80,7 +85,11 @@ func (s *server) answer(r *http.Request) (any, error) {
 	case link.PathRegister:
 		return decode(r, s.register)
 	case link.PathPods:
-		return decode(r, func(req link.PodsRequest) any { return s.poll(r.Context(), req) })
+		var req link.PodsRequest
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+			return nil, err
+		}
+		return s.poll(r.Context(), req)
 	case link.PathReport:
 		return decode(r, s.report)
 	case link.PathConfig:
@@ -115,10 +124,14 @@ func (s *server) register(r link.Registration) any {
 	return answer
 }
 
-func (s *server) poll(ctx context.Context, req link.PodsRequest) link.PodsResponse {
+func (s *server) poll(ctx context.Context, req link.PodsRequest) (any, error) {
 	timeout := time.After(req.Wait.Duration)
 	for {
 		s.mu.Lock()
+		if s.node == nil && !s.careless {
+			s.mu.Unlock()
+			return nil, apierrors.NewNotFound(link.NodesResource, req.Node)
+		}
 		resp := link.PodsResponse{Version: s.version}
 		for uid, pod := range s.pods {
 			if req.Have[uid] != pod.ResourceVersion {
@@ -133,14 +146,14 @@ func (s *server) poll(ctx context.Context, req link.PodsRequest) link.PodsRespon
 		changed := s.changed
 		s.mu.Unlock()
 		if len(resp.Pods)+len(resp.Gone) > 0 {
-			return resp
+			return resp, nil
 		}
 		select {
 		case <-changed:
 		case <-timeout:
-			return resp
+			return resp, nil
 		case <-ctx.Done():
-			return resp
+			return resp, nil
 		}
 	}
 }
@@ -319,6 +332,7 @@ func inCluster(t *testing.T, test func(c *cluster)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{t: t, server: newServer(), engine: runtimetest.NewFake(image1, image2), dir: dir}
+		c.answering(nil)
 		c.start()
 		test(c)
 		c.stop()

@@ -1,0 +1,548 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/node/runtime"
+	"github.com/mainstay-cluster/mainstay/node/runtime/runtimetest"
+)
+
+var errAway = errors.New("connection refused")
+
+func away(string) error { return errAway }
+
+// P5: what a human does to containers is repaired within a second, by events alone.
+func TestRepair(t *testing.T) {
+	for name, tc := range map[string]struct {
+		damage func(c *cluster, id string)
+		want   string
+	}{
+		"killed":          {func(c *cluster, id string) { c.engine.Kill(id, 137) }, "Running app#1:Ready"},
+		"removed":         {func(c *cluster, id string) { c.engine.Remove(id) }, "Running app#1:Ready"},
+		"paused":          {func(c *cluster, id string) { c.engine.Pause(id) }, "Running app#0:Ready"},
+		"sandbox killed":  {func(c *cluster, _ string) { c.engine.KillSandbox("uid-web") }, "Running app#1:Ready"},
+		"sandbox removed": {func(c *cluster, _ string) { c.engine.RemoveSandbox("uid-web") }, "Running app#1:Ready"},
+		"all removed": {func(c *cluster, id string) {
+			c.engine.Remove(id)
+			c.engine.RemoveSandbox("uid-web")
+		}, "Running app#1:Ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				c.server.bind(aPod("web"))
+				c.settle()
+				tc.damage(c, c.id("uid-web", "app"))
+				c.after(time.Second)
+				c.wants("uid-web", tc.want)
+				pods, err := c.engine.Pods(context.Background())
+				if err != nil || len(pods) != 1 || !pods[0].Sandbox.Running {
+					t.Fatalf("pods = %+v, %v, want one with a running sandbox", pods, err)
+				}
+				if n := alive(pods[0].Containers); n != 1 {
+					t.Errorf("%d containers run, want 1", n)
+				}
+			})
+		})
+	}
+}
+
+func alive(all []runtime.Container) (n int) {
+	for _, c := range all {
+		if c.State == runtime.Running {
+			n++
+		}
+	}
+	return n
+}
+
+// P5: events are hints; without any, a regular look repairs.
+func TestLostEventsAreMadeUpFor(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web"))
+		c.settle()
+		c.engine.Reboot()
+		c.after(11 * time.Second)
+		c.wants("uid-web", "Running app#1:Ready")
+	})
+}
+
+func TestBrokenEventsAreFollowedByALook(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web"))
+		c.settle()
+		c.engine.Reboot()
+		c.engine.BreakEvents(errors.New("unexpected EOF"))
+		c.after(time.Second)
+		c.wants("uid-web", "Running app#1:Ready")
+	})
+}
+
+// P4: an agent that is restarted at any moment of a Pod's life restarts nothing that runs, and each attempt is made once.
+func TestAgentRestartedAtEachStep(t *testing.T) {
+	pod := func() *corev1.Pod {
+		return aPod("web", func(p *corev1.Pod) {
+			p.Spec.InitContainers = []corev1.Container{{Name: "setup", Image: image1, Command: []string{"sleep", "1"}}}
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "other", Image: image1})
+		})
+	}
+	for step := 1; step <= 20; step++ {
+		t.Run(fmt.Sprintf("before call %d", step), func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				n := 0
+				cut := make(chan struct{})
+				c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
+					if call.Method == "Pods" || call.Method == "Info" || call.Method == "Events" || call.Method == "Configure" {
+						return nil
+					}
+					if n++; n == step {
+						close(cut)
+						<-ctx.Done() // the agent dies before the engine has heard it
+						return context.Cause(ctx)
+					}
+					return nil
+				})
+				c.server.bind(pod())
+				select {
+				case <-cut:
+				case <-time.After(5 * time.Second): // the Pod takes fewer steps
+				}
+				c.stop()
+				c.engine.Intercept(nil)
+				before, err := c.engine.Pods(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.start()
+				c.after(5 * time.Second)
+				if got := c.server.show("uid-web"); got != "Running setup#0:Completed(0) app#0:Ready other#0:Ready" {
+					t.Errorf("status = %q", got)
+				}
+				c.onceEach()
+				for _, p := range before {
+					for _, cont := range p.Containers {
+						if c.id("uid-web", cont.Name) != cont.ID {
+							t.Errorf("container %s was replaced", cont.Name)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// onceEach checks that no attempt of any container exists twice.
+func (c *cluster) onceEach() {
+	c.t.Helper()
+	pods, err := c.engine.Pods(context.Background())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, p := range pods {
+		var seen []string
+		for _, cont := range p.Containers {
+			name := fmt.Sprintf("%s/%s/%d", p.Pod.Name, cont.Name, cont.Attempt)
+			if slices.Contains(seen, name) {
+				c.t.Errorf("attempt %s exists twice", name)
+			}
+			seen = append(seen, name)
+		}
+	}
+}
+
+// P4: restart counts, start times and conditions outlive the agent.
+func TestAgentRestartKeepsTheStatus(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web", ready))
+		c.settle()
+		c.engine.Kill(c.id("uid-web", "app"), 1)
+		c.after(time.Minute)
+		before := c.server.status("uid-web")
+		c.restart()
+		c.after(20 * time.Second)
+		after := c.server.status("uid-web")
+		if describe(&before) != "Running app#1:Ready" || describe(&after) != describe(&before) {
+			t.Errorf("status was %q and is %q", describe(&before), describe(&after))
+		}
+		if !before.StartTime.Equal(after.StartTime) {
+			t.Errorf("startTime was %s and is %s", before.StartTime, after.StartTime)
+		}
+		for i := range before.Conditions {
+			if !before.Conditions[i].LastTransitionTime.Equal(&after.Conditions[i].LastTransitionTime) {
+				t.Errorf("condition %s moved", before.Conditions[i].Type)
+			}
+		}
+		if c.starts("app") != 2 {
+			t.Errorf("%d starts, want 2", c.starts("app"))
+		}
+	})
+}
+
+func TestReadinessDoesNotFlapWhenTheAgentRestarts(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web", func(p *corev1.Pod) {
+			ready(p)
+			p.Spec.Containers[0].ReadinessProbe.PeriodSeconds = 60
+		}))
+		c.settle()
+		c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
+			if call.Method == "Exec" { // the probe takes its time
+				<-time.After(500 * time.Millisecond)
+			}
+			return nil
+		})
+		c.restart()
+		c.after(5 * time.Second)
+		for _, h := range c.server.history["web"][len(c.server.history["web"])-1:] {
+			if h != "Running app#0:Ready" {
+				t.Errorf("history = %v", c.server.history["web"])
+			}
+		}
+		if n := len(c.server.history["web"]); n > 3 {
+			t.Errorf("history = %v, want nothing new after the restart", c.server.history["web"])
+		}
+	})
+}
+
+// P5: without servers, what crashes is restarted, by an agent that has never heard one too.
+func TestWithoutServersContainersRestart(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web"))
+		c.settle()
+		c.server.answerWith(away)
+		c.engine.Kill(c.id("uid-web", "app"), 1)
+		c.after(time.Second)
+		if c.starts("app") != 2 {
+			t.Error("the container was not restarted while the server was away")
+		}
+		c.restart()
+		c.after(time.Minute)
+		if c.starts("app") != 2 {
+			t.Error("the agent's restart restarted the container")
+		}
+		c.engine.Reboot()
+		c.after(15 * time.Second)
+		pods, _ := c.engine.Pods(context.Background())
+		if alive(pods[0].Containers) != 1 || !pods[0].Sandbox.Running {
+			t.Errorf("after a reboot without servers: %+v", pods[0])
+		}
+		c.server.answerWith(nil)
+		c.after(15 * time.Second)
+		c.wants("uid-web", "Running app#2:Ready")
+	})
+}
+
+// P5: a server that is away at any step delays reports, nothing else.
+func TestServerAwayAtEachStep(t *testing.T) {
+	for _, path := range []string{link.PathRegister, link.PathPods, link.PathReport, link.PathEvents} {
+		t.Run(path, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				c.server.answerWith(func(p string) error {
+					if p == path {
+						return errAway
+					}
+					return nil
+				})
+				c.restart()
+				c.server.bind(aPod("web"))
+				c.after(20 * time.Second)
+				c.server.answerWith(nil)
+				c.after(15 * time.Second)
+				c.wants("uid-web", "Running app#0:Ready")
+				c.server.delete("uid-web", 1)
+				c.settle()
+				if c.server.has("uid-web") {
+					t.Error("the Pod was not removed")
+				}
+			})
+		})
+	}
+}
+
+func TestRemovalIsReportedUntilItIsAcknowledged(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web"))
+		c.settle()
+		c.server.answerWith(func(p string) error {
+			if p == link.PathReport {
+				return errAway
+			}
+			return nil
+		})
+		c.server.delete("uid-web", 1)
+		c.after(time.Minute)
+		removals := 0
+		for _, call := range c.engine.Calls() {
+			if call.Method == "RemovePod" {
+				removals++
+			}
+		}
+		if removals != 1 {
+			t.Errorf("removed %d times, want once", removals)
+		}
+		c.server.answerWith(nil)
+		c.after(15 * time.Second)
+		if c.server.has("uid-web") {
+			t.Error("the removal was never acknowledged")
+		}
+	})
+}
+
+// P5: only a positive instruction stops a Pod; being unknown to a server that lost everything is none: it adopts.
+func TestServerWithAnEmptyStoreAdopts(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web", ready), aPod("db"))
+		c.settle()
+		web, db := c.id("uid-web", "app"), c.id("uid-db", "app")
+		lost := apierrors.NewNotFound(link.NodesResource, "n1")
+		c.server.answerWith(func(path string) error {
+			if path == link.PathRegister {
+				return errAway
+			}
+			return lost
+		})
+		c.server.forget()
+		c.after(20 * time.Second)
+		c.server.answerWith(nil)
+		c.after(15 * time.Second)
+		c.wants("uid-web", "Running app#0:Ready")
+		if c.id("uid-web", "app") != web || c.id("uid-db", "app") != db || c.starts("app") != 2 {
+			t.Error("containers were touched")
+		}
+		if c.server.registrations != 2 {
+			t.Errorf("%d registrations, want 2", c.server.registrations)
+		}
+	})
+}
+
+// P5: a server whose time runs backwards has lost its store; what it calls gone is not stopped.
+func TestServerWhoseTimeRunsBackwardsStopsNothing(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web"))
+		c.settle()
+		id := c.id("uid-web", "app")
+		c.server.mu.Lock()
+		c.server.careless = true
+		c.server.mu.Unlock()
+		c.server.forget()
+		c.after(5 * time.Second)
+		c.wants("uid-web", "Running app#0:Ready")
+		if c.id("uid-web", "app") != id {
+			t.Error("the container was stopped")
+		}
+	})
+}
+
+func TestAgentOfAnEmptiedServerAdoptsAtItsStartToo(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web", ready))
+		c.settle()
+		id := c.id("uid-web", "app")
+		c.stop()
+		c.server.forget()
+		c.start()
+		c.settle()
+		c.wants("uid-web", "Running app#0:Ready")
+		if c.id("uid-web", "app") != id {
+			t.Error("the container was replaced")
+		}
+	})
+}
+
+func TestGonePodsAreStopped(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web"), aPod("db"))
+		c.settle()
+		c.server.drop("uid-web")
+		c.settle()
+		if c.id("uid-web", "app") != "" || c.id("uid-db", "app") == "" {
+			t.Error("want the Pod that is gone stopped, and no other")
+		}
+	})
+}
+
+// What was deleted while the agent was down is not started first.
+func TestDeletedWhileTheAgentWasDown(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web"))
+		c.settle()
+		c.stop()
+		c.engine.Kill(c.id("uid-web", "app"), 1)
+		c.server.delete("uid-web", 1)
+		c.start()
+		c.settle()
+		if c.starts("app") != 1 || c.server.has("uid-web") {
+			t.Errorf("%d starts, want 1; still there: %v", c.starts("app"), c.server.has("uid-web"))
+		}
+	})
+}
+
+func TestEngineErrorsAreRetried(t *testing.T) {
+	for _, method := range []string{"EnsureSandbox", "StartContainer", "EnsureImage", "Pods", "StopContainer", "RemovePod"} {
+		t.Run(method, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				failing := true
+				c.engine.Intercept(func(_ context.Context, call runtimetest.Call) error {
+					if failing && call.Method == method {
+						return errors.New("the engine is out of sorts")
+					}
+					return nil
+				})
+				c.server.bind(aPod("web"))
+				c.after(10 * time.Second)
+				if method == "StopContainer" || method == "RemovePod" {
+					c.server.delete("uid-web", 1)
+					c.after(10 * time.Second)
+				}
+				failing = false
+				c.after(30 * time.Second)
+				if method == "StopContainer" || method == "RemovePod" {
+					if c.server.has("uid-web") {
+						t.Error("the Pod is still there")
+					}
+					return
+				}
+				c.wants("uid-web", "Running app#0:Ready")
+				c.onceEach()
+			})
+		})
+	}
+}
+
+// E11: an engine that hangs makes no Pod fail, and none is restarted when it comes round.
+func TestEngineThatHangs(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web", ready, func(p *corev1.Pod) {
+			p.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"alive"}}}, PeriodSeconds: 5, FailureThreshold: 2}
+		}))
+		c.settle()
+		hangs := true
+		c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
+			if hangs {
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			return nil
+		})
+		c.after(time.Minute)
+		c.wants("uid-web", "Running app#0:Ready")
+		if got := conditionOf(c.server.node, conditionEngine); got != corev1.ConditionFalse {
+			t.Errorf("%s = %s, want False", conditionEngine, got)
+		}
+		hangs = false
+		c.after(time.Minute)
+		c.wants("uid-web", "Running app#0:Ready")
+		if c.starts("app") != 1 {
+			t.Error("the container was restarted")
+		}
+		if got := conditionOf(c.server.node, corev1.NodeReady); got != corev1.ConditionTrue {
+			t.Errorf("Ready = %s, want True", got)
+		}
+	})
+}
+
+func conditionOf(n *corev1.Node, t corev1.NodeConditionType) corev1.ConditionStatus {
+	for _, c := range n.Status.Conditions {
+		if c.Type == t {
+			return c.Status
+		}
+	}
+	return corev1.ConditionUnknown
+}
+
+func TestHangingEngineCallIsGivenUp(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		first := true
+		c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
+			if call.Method == "StartContainer" && first {
+				first = false
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			return nil
+		})
+		c.server.bind(aPod("web"), aPod("db"))
+		c.after(3 * time.Minute)
+		c.wants("uid-web", "Running app#0:Ready")
+		c.wants("uid-db", "Running app#0:Ready")
+	})
+}
+
+// P11: what a Secret holds is in the container's environment and nowhere else.
+func TestSecretsReachOnlyTheContainer(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.config = link.ConfigResponse{Secrets: []corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Data: map[string][]byte{"key": []byte("canary")}}}}
+		var env []string
+		c.engine.Behave(func(cfg runtime.ContainerConfig) runtimetest.Behaviour {
+			env = cfg.Env
+			return runtimetest.Behaviour{}
+		})
+		c.server.bind(aPod("web", secretEnv), aPod("bad", secretEnv, func(p *corev1.Pod) { p.Spec.Containers[0].Env[0].ValueFrom.SecretKeyRef.Key = "nokey" }))
+		c.after(3 * time.Second)
+		if !slices.Equal(env, []string{"PASSWORD=canary"}) {
+			t.Errorf("env = %v", env)
+		}
+		c.wants("uid-bad", "Pending app#0:CreateContainerConfigError")
+		if got := c.server.status("uid-bad").ContainerStatuses[0].State.Waiting.Message; got != "couldn't find key nokey in Secret default/s" {
+			t.Errorf("message = %q", got)
+		}
+		for _, e := range c.server.events {
+			if strings.Contains(e.Message, "canary") {
+				t.Errorf("event says %q", e.Message)
+			}
+		}
+		if text := fmt.Sprintf("%+v", c.server.reports); strings.Contains(text, "canary") {
+			t.Error("a report holds the secret")
+		}
+	})
+}
+
+func secretEnv(p *corev1.Pod) {
+	p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "PASSWORD", ValueFrom: &corev1.EnvVarSource{
+		SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}, Key: "key"},
+	}}}
+}
+
+// P5: without a server a restart runs with the values last known.
+func TestRestartWithoutServerKeepsTheEnvironment(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.config = link.ConfigResponse{Secrets: []corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Data: map[string][]byte{"key": []byte("v1")}}}}
+		var env []string
+		c.engine.Behave(func(cfg runtime.ContainerConfig) runtimetest.Behaviour {
+			env = cfg.Env
+			return runtimetest.Behaviour{}
+		})
+		c.server.bind(aPod("web", secretEnv))
+		c.settle()
+		c.server.answerWith(away)
+		env = nil
+		c.engine.Kill(c.id("uid-web", "app"), 1)
+		c.after(2 * time.Second)
+		if !slices.Equal(env, []string{"PASSWORD=v1"}) {
+			t.Errorf("env = %v, want that of the attempt before", env)
+		}
+	})
+}
+
+func TestMissingConfigAppears(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web", secretEnv))
+		c.after(5 * time.Second)
+		c.wants("uid-web", "Pending app#0:CreateContainerConfigError")
+		c.server.mu.Lock()
+		c.server.config = link.ConfigResponse{Secrets: []corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Data: map[string][]byte{"key": []byte("v1")}}}}
+		c.server.mu.Unlock()
+		c.after(10 * time.Second)
+		c.wants("uid-web", "Running app#0:Ready")
+	})
+}
