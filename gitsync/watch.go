@@ -1,0 +1,89 @@
+package gitsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// maxWatched bounds the directories under refs/heads that are watched; beyond it, polling finds the rest.
+const maxWatched = 1000
+
+// watch follows the directories through which every reference moves: that of HEAD, that of packed-refs, and refs/heads with
+// all below it. Events are hints that never mean anything by themselves: packing references, for one, looks like deleting
+// them. An overflow of the queue is a hint too.
+func (s *localSource) watch(ctx context.Context, hints chan<- struct{}) error {
+	gitDir, commonDir, err := gitDirs(s.dir)
+	if err != nil {
+		return err
+	}
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoWatch, err)
+	}
+	defer watcher.Close()
+	roots := []string{gitDir, commonDir}
+	heads := filepath.Join(commonDir, "refs", "heads")
+	if err := add(watcher, append(roots, filepath.Dir(heads)), heads); err != nil {
+		return fmt.Errorf("%w: %w", errNoWatch, err)
+	}
+	for {
+		hint(hints)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case event, ok := <-watcher.Events:
+			if !ok {
+				return fmt.Errorf("%w: the watch was closed", errNoWatch)
+			}
+			if event.Op.Has(fsnotify.Create) && strings.HasPrefix(event.Name, filepath.Dir(heads)) {
+				// A branch a/b in a new directory a. A file is no error: it merely cannot be walked.
+				if err := add(watcher, nil, heads); err != nil {
+					return fmt.Errorf("%w: %w", errNoWatch, err)
+				}
+			}
+			if event.Op.Has(fsnotify.Remove) && (event.Name == gitDir || event.Name == commonDir) {
+				return fmt.Errorf("%s is gone", event.Name)
+			}
+		case <-watcher.Errors:
+		}
+	}
+}
+
+// hint leaves a token, unless one is there.
+func hint(hints chan<- struct{}) {
+	select {
+	case hints <- struct{}{}:
+	default:
+	}
+}
+
+// add watches dirs, and every directory from tree down. What disappears meanwhile is no error.
+func add(watcher *fsnotify.Watcher, dirs []string, tree string) error {
+	for _, dir := range dirs {
+		if err := watcher.Add(dir); err != nil {
+			return fmt.Errorf("watch %s: %w", dir, err)
+		}
+	}
+	count := 0
+	return filepath.WalkDir(tree, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !entry.IsDir() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if count++; count > maxWatched {
+			return filepath.SkipAll
+		}
+		if err := watcher.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("watch %s: %w", path, err)
+		}
+		return nil
+	})
+}
