@@ -57,7 +57,9 @@ func selects(svc *corev1.Service, pod *corev1.Pod) bool {
 	return len(svc.Spec.Selector) > 0
 }
 
-func managed(s *discoveryv1.EndpointSlice) bool { return s.Labels[discoveryv1.LabelManagedBy] == manager }
+func managed(s *discoveryv1.EndpointSlice) bool {
+	return s.Labels[discoveryv1.LabelManagedBy] == manager
+}
 
 func reconcile(tx *state.Txn, key state.Key, _ time.Time) (time.Duration, error) {
 	present := slices.DeleteFunc(slices.Collect(state.ListBy(tx, tables.SlicesByService, key.String())),
