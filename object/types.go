@@ -1,6 +1,8 @@
 package object
 
 import (
+	"maps"
+
 	"fmt"
 	"strings"
 
@@ -153,6 +155,10 @@ func redactSecret(obj Object) Object {
 		secret.Data[key] = []byte(Hidden)
 	}
 	secret.StringData = nil
+	if _, ok := secret.Annotations[corev1.LastAppliedConfigAnnotation]; ok { // kubectl apply leaves a copy of the whole Secret there
+		secret.Annotations = maps.Clone(secret.Annotations)
+		secret.Annotations[corev1.LastAppliedConfigAnnotation] = Hidden
+	}
 	return &secret
 }
 
