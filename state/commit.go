@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"sync"
 )
 
@@ -85,7 +87,9 @@ func (q *queue) take() []*submission {
 		n++
 	}
 	taken := q.waiting[:n:n]
-	q.waiting = q.waiting[n:]
+	if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
+		q.waiting = nil // Lets go of the array, which holds every transaction that went through it.
+	}
 	return taken
 }
 
@@ -182,20 +186,32 @@ func (s *Store) write(ctx context.Context, log Log, batch []*submission) error {
 // stage appends a transaction larger than an entry: parts that change nothing, then one flip that does all of it or nothing.
 func (s *Store) stage(ctx context.Context, log Log, txn []byte) ([]error, error) {
 	id := s.View().Index + 1 // Unique within the log: at least one entry follows before the next transaction is staged.
-	count := uint64(0)
-	for rest := txn; len(rest) > 0; count++ {
-		piece := rest[:min(len(rest), maxEntry)]
-		rest = rest[len(piece):]
-		body := binary.AppendUvarint(binary.AppendUvarint(nil, id), count)
-		body = append(binary.AppendUvarint(body, uint64(len(piece))), piece...)
-		if _, err := log.Append(ctx, sealEntry(typePart, body)); err != nil {
+	var results []error
+	for entry := range stagedEntries(id, txn, maxEntry) {
+		var err error
+		if results, err = log.Append(ctx, entry); err != nil {
 			return nil, err
 		}
 	}
-	sum := sha256.Sum256(txn)
-	body := binary.AppendUvarint(binary.AppendUvarint(nil, id), count)
-	body = append(binary.AppendUvarint(body, uint64(len(sum))), sum[:]...)
-	return log.Append(ctx, sealEntry(typeFlip, body))
+	return results, nil
+}
+
+// stagedEntries cuts a transaction into parts of at most size bytes, and ends with their flip.
+func stagedEntries(id uint64, txn []byte, size int) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		count := uint64(0)
+		for piece := range slices.Chunk(txn, size) {
+			body := binary.AppendUvarint(binary.AppendUvarint(make([]byte, 0, len(piece)+3*binary.MaxVarintLen64), id), count)
+			body = append(binary.AppendUvarint(body, uint64(len(piece))), piece...)
+			if !yield(sealEntry(typePart, body)) {
+				return
+			}
+			count++
+		}
+		sum := sha256.Sum256(txn)
+		body := binary.AppendUvarint(binary.AppendUvarint(nil, id), count)
+		yield(sealEntry(typeFlip, append(binary.AppendUvarint(body, uint64(len(sum))), sum[:]...)))
+	}
 }
 
 // termError is what a caller hears when the log failed: only ErrNotLeader promises that nothing was written.

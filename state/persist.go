@@ -21,6 +21,8 @@ import (
 const (
 	snapshotMagic  = "mainstay-snapshot\n"
 	snapshotFormat = 1
+	// maxFrame bounds what a corrupt length can make us allocate: twice a spec and a status of the largest size.
+	maxFrame = 4 * maxObject
 )
 
 // Persist streams the snapshot. It is safe while Apply runs and holds no second copy in memory.
@@ -183,7 +185,7 @@ func (d *streamDecoder) uvarint() uint64 {
 
 func (d *streamDecoder) bytes() []byte {
 	n := d.uvarint()
-	if d.err == nil && n > maxStaged {
+	if d.err == nil && n > maxFrame {
 		d.err = fmt.Errorf("%w: frame of %d bytes", errCorrupt, n)
 	}
 	return d.raw(int(n))

@@ -109,3 +109,109 @@ func TestUpdateWithoutACommitterIsRefused(t *testing.T) {
 		t.Errorf("err = %v, want ErrNotLeader", err)
 	}
 }
+
+func pod(name, node string) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{NodeName: node}}
+}
+
+func TestStatusOfAnObjectThatWasReplacedIsRefused(t *testing.T) {
+	s := statetest.New(t, pod("a", "n1"))
+	first, _ := state.Get[*corev1.Pod](s.View(), state.Key{Namespace: "default", Name: "a"})
+	replaced := false
+	_, err := s.Update(t.Context(), func(tx *state.Txn) error {
+		late := first.DeepCopy()
+		late.Status.Message = "from the first"
+		tx.SetStatus(late)
+		if !replaced { // Between this transaction's snapshot and its entry.
+			replaced = true
+			statetest.Update(t, s, func(tx *state.Txn) { tx.Delete(first); tx.Create(pod("a", "n2")) })
+		}
+		return nil
+	})
+	if !errors.Is(err, state.ErrConflict) {
+		t.Errorf("err = %v, want ErrConflict", err)
+	}
+	if second, _ := state.Get[*corev1.Pod](s.View(), state.Key{Namespace: "default", Name: "a"}); second.Status.Message != "" {
+		t.Error("the second object has the first one's status")
+	}
+}
+
+func TestEqualContentWritesNothing(t *testing.T) {
+	s := statetest.New(t, pod("a", "n1"), configMap("a", "x"))
+	before := s.View().Version
+	statetest.Update(t, s, func(tx *state.Txn) {
+		p, _ := state.Get[*corev1.Pod](tx, state.Key{Namespace: "default", Name: "a"})
+		tx.Update(p.DeepCopy())
+		tx.SetStatus(p.DeepCopy())
+		cm, _ := state.Get[*corev1.ConfigMap](tx, state.Key{Namespace: "default", Name: "a"})
+		tx.Update(cm.DeepCopy())
+	})
+	if got := s.View().Version; got != before {
+		t.Errorf("version %d after writing what is there, want %d", got, before)
+	}
+}
+
+func TestUpdateKeepsStatusAndRaisesTheGenerationForASpecAlone(t *testing.T) {
+	running := pod("a", "n1")
+	running.Status.Message = "running"
+	s := statetest.New(t, running)
+	key := state.Key{Namespace: "default", Name: "a"}
+	change := func(edit func(*corev1.Pod)) *corev1.Pod {
+		statetest.Update(t, s, func(tx *state.Txn) {
+			p, _ := state.Get[*corev1.Pod](tx, key)
+			p = p.DeepCopy()
+			edit(p)
+			tx.Update(p)
+		})
+		p, _ := state.Get[*corev1.Pod](s.View(), key)
+		return p
+	}
+	if p := change(func(p *corev1.Pod) { p.Labels, p.Status = map[string]string{"a": "b"}, corev1.PodStatus{} }); p.Generation != 1 || p.Status.Message != "running" {
+		t.Errorf("generation %d, status %q after a label, want 1 and running", p.Generation, p.Status.Message)
+	}
+	if p := change(func(p *corev1.Pod) { p.Spec.NodeName = "n2" }); p.Generation != 2 || p.Status.Message != "running" {
+		t.Errorf("generation %d, status %q after a spec, want 2 and running", p.Generation, p.Status.Message)
+	}
+}
+
+func TestChangingASharedObjectIsFound(t *testing.T) {
+	s := state.New(tables.Schema(), time.Now)
+	var found []error
+	check := state.Audited(s, func(err error) { found = append(found, err) })
+	log := &statetest.Log{Store: s}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Commit(ctx, log) }()
+	if err := s.Leading(ctx); err != nil {
+		t.Fatal(err)
+	}
+	statetest.Put(t, s, configMap("a", "x"), configMap("b", "x"))
+	cm, _ := state.Get[*corev1.ConfigMap](s.View(), state.Key{Namespace: "default", Name: "a"})
+	cm.Data["v"] = "changed in place"
+	cancel()
+	<-done
+	if check(); len(found) != 1 {
+		t.Errorf("%d shared objects found changed, want 1: %v", len(found), found)
+	}
+}
+
+func TestReadersThatFellBehindAreToldSo(t *testing.T) {
+	now := time.Now()
+	s := statetest.Run(t, state.New(tables.Schema(), func() time.Time { return now }))
+	feed := state.Changes[*corev1.ConfigMap](s, 0)
+	for range 3 { // A ring of 1024 does not grow for changes that are older than it must keep.
+		now = now.Add(2 * time.Minute)
+		statetest.Update(t, s, func(tx *state.Txn) {
+			for i := range 500 {
+				tx.Create(configMap(fmt.Sprint(now.Unix(), "-", i), ""))
+			}
+		})
+	}
+	buf := make([]state.Change[*corev1.ConfigMap], 1)
+	if _, err := feed.Next(t.Context(), buf); !errors.Is(err, state.ErrCompacted) {
+		t.Errorf("err = %v, want ErrCompacted", err)
+	}
+	if n, err := state.Changes[*corev1.ConfigMap](s, 1499).Next(t.Context(), buf); n != 1 || err != nil {
+		t.Errorf("the newest change: %d, %v", n, err)
+	}
+}

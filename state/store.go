@@ -19,6 +19,7 @@ type Store struct {
 	snap   atomic.Pointer[Snapshot]
 	rings  []*ring
 	queue  queue
+	audit  *audit // nil outside tests
 
 	mu        sync.Mutex
 	published chan struct{} // closed at the next publish; guarded by mu
@@ -82,6 +83,7 @@ func (s *Store) publish(w *writer) {
 	now := s.clock()
 	for i, changes := range w.changes {
 		if len(changes) > 0 {
+			s.audit.stored(changes)
 			s.rings[i].append(changes, now)
 		}
 	}

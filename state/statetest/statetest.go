@@ -34,11 +34,13 @@ func New(t testing.TB, objects ...object.Object) *state.Store {
 	return Run(t, state.New(tables.Schema(), time.Now), objects...)
 }
 
-// Run gives a store a committer until the test ends, and writes objects to it.
+// Run gives a store a committer until the test ends, and writes objects to it. The test fails if anybody changes an object
+// of the store without copying it first.
 func Run(t testing.TB, s *state.Store, objects ...object.Object) *state.Store {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
+	unchanged := state.Audited(s, func(err error) { t.Error(err) })
 	go func() {
 		defer close(done)
 		_ = s.Commit(ctx, &Log{Store: s, index: s.View().Index})
@@ -49,6 +51,7 @@ func Run(t testing.TB, s *state.Store, objects ...object.Object) *state.Store {
 	t.Cleanup(func() {
 		cancel()
 		<-done
+		unchanged()
 	})
 	if len(objects) > 0 {
 		Put(t, s, objects...)
