@@ -172,6 +172,9 @@ func (s *localSource) head(_ context.Context, branch string) (head, error) {
 			return head{}, err
 		}
 	}
+	if name == "" {
+		return repo.search(branch, name)
+	}
 	if ref, err := storer.ResolveReference(repo, name); err == nil {
 		return head{name.Short(), ref.Hash()}, nil
 	} else if !errors.Is(err, plumbing.ErrReferenceNotFound) {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -32,6 +34,12 @@ func (s *localSource) watch(ctx context.Context, hints chan<- struct{}) error {
 	if err := add(watcher, append(roots, filepath.Dir(heads)), heads); err != nil {
 		return fmt.Errorf("%w: %w", errNoWatch, err)
 	}
+	self, err := os.Stat(gitDir)
+	if err != nil {
+		return err
+	}
+	check := time.NewTicker(localPoll)
+	defer check.Stop()
 	for {
 		hint(hints)
 		select {
@@ -51,6 +59,11 @@ func (s *localSource) watch(ctx context.Context, hints chan<- struct{}) error {
 				return fmt.Errorf("%s is gone", event.Name)
 			}
 		case <-watcher.Errors:
+		case <-check.C:
+			// Another repository in the same place has other directories.
+			if now, err := os.Stat(gitDir); err != nil || !os.SameFile(self, now) {
+				return fmt.Errorf("%s was replaced", gitDir)
+			}
 		}
 	}
 }
