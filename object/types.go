@@ -1,9 +1,8 @@
 package object
 
 import (
-	"maps"
-
 	"fmt"
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
