@@ -97,7 +97,7 @@ func (f *Fake) StartContainer(ctx context.Context, s runtime.Sandbox, cfg runtim
 	}
 	c := &fakeContainer{uid: cfg.Pod.UID, sandbox: s.ID, behaviour: f.behave(cfg), done: make(chan struct{}), Container: runtime.Container{
 		ID: f.id("container"), Name: cfg.Container.Name, Attempt: cfg.Attempt, SpecHash: runtime.ContainerHash(cfg.Container),
-		Image: cfg.Container.Image, ImageID: cfg.ImageID, Created: time.Now(),
+		Image: cfg.Container.Image, ImageID: cfg.ImageID, Env: slices.Clone(cfg.Env), Created: time.Now(),
 	}}
 	pod.containers = append(pod.containers, c)
 	f.changed(c.uid)

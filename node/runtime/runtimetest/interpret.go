@@ -15,7 +15,7 @@ import (
 
 // interpret reads a container's command as the tiny shell described at Behave.
 func interpret(c runtime.ContainerConfig) Behaviour {
-	command := append(slices.Clone(c.Container.Command), c.Container.Args...)
+	command := append(slices.Clone(c.Command), c.Args...)
 	if len(command) == 0 {
 		return Behaviour{}
 	}

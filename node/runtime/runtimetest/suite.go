@@ -113,7 +113,9 @@ func (s *suite) tryStart(p *corev1.Pod, attempt int) error {
 	if err != nil {
 		s.Fatal(err)
 	}
-	return s.Runtime.StartContainer(s.ctx, sandbox, runtime.ContainerConfig{Pod: p, Container: c, Attempt: attempt, ImageID: id})
+	return s.Runtime.StartContainer(s.ctx, sandbox, runtime.ContainerConfig{
+		Pod: p, Container: c, Attempt: attempt, ImageID: id, Command: c.Command, Args: c.Args,
+	})
 }
 
 func (s *suite) sandbox(p *corev1.Pod) runtime.Sandbox {

@@ -1,0 +1,175 @@
+package docker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mainstay-cluster/mainstay/node/runtime"
+)
+
+// Pods implements runtime.Runtime: one list, and an inspection of whatever is new or changed. The Pods returned are shared and must
+// not be modified. Now and then it also repairs the network, which nobody would notice otherwise.
+func (r *Runtime) Pods(ctx context.Context) ([]runtime.Pod, error) {
+	list, err := r.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := r.net().Ports()
+	if err != nil {
+		return nil, err
+	}
+	pods := map[types.UID]*runtime.Pod{}
+	ids := make(map[string]bool, len(list))
+	for i := range list {
+		ids[list[i].ID] = true
+		if err := r.take(ctx, pods, &list[i], ports); err != nil {
+			return nil, err
+		}
+	}
+	r.known.keep(ids)
+	sorted := make([]runtime.Pod, 0, len(pods))
+	for _, p := range pods {
+		slices.SortFunc(p.Containers, func(a, b runtime.Container) int {
+			return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Attempt, b.Attempt))
+		})
+		r.known.setSandbox(p.Pod.UID, p.Sandbox.ID)
+		sorted = append(sorted, *p)
+	}
+	slices.SortFunc(sorted, func(a, b runtime.Pod) int { return cmp.Compare(a.Pod.UID, b.Pod.UID) })
+	if r.syncDue(time.Now()) {
+		if err := r.syncNetwork(ctx, sorted); err != nil {
+			r.config.Log.Warn("Pod network cannot be repaired", "err", err)
+		}
+	}
+	return sorted, nil
+}
+
+func (r *Runtime) list(ctx context.Context, labels ...string) ([]container.Summary, error) {
+	ctx, cancel := within(ctx, readTimeout, "list containers")
+	defer cancel()
+	list, err := r.cli.ContainerList(ctx, container.ListOptions{All: true, Filters: r.ours(labels...)})
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", because(ctx, err))
+	}
+	return list, nil
+}
+
+// take adds one listed container to its Pod.
+func (r *Runtime) take(ctx context.Context, pods map[types.UID]*runtime.Pod, c *container.Summary, ports map[string]netip.Addr) error {
+	id, ours := r.identify(c.Labels)
+	if !ours {
+		return nil
+	}
+	manifest := r.known.pod(c.ID, func() *corev1.Pod { return decodePod(c.Labels) })
+	p := pods[id.uid]
+	if p == nil {
+		p = &runtime.Pod{Pod: manifest}
+		pods[id.uid] = p
+	}
+	if id.container != sandboxName {
+		found, err := r.attempt(ctx, id, c, manifest)
+		if err == nil && found.ID != "" {
+			p.Containers = append(p.Containers, found)
+		}
+		return err
+	}
+	s := runtime.Sandbox{UID: id.uid, ID: c.ID, Running: stateOf(string(c.State)) == runtime.Running, Created: id.created}
+	s.IP = r.sandboxIP(manifest, ports[c.ID])
+	if !p.Sandbox.Running || s.Running && s.Created.After(p.Sandbox.Created) {
+		p.Pod, p.Sandbox = manifest, s
+	}
+	return nil
+}
+
+func (r *Runtime) sandboxIP(p *corev1.Pod, plugged netip.Addr) netip.Addr {
+	if p.Spec.HostNetwork {
+		return r.config.NodeIP
+	}
+	return plugged
+}
+
+// attempt describes one listed container of a Pod; without ID if it is gone by now.
+func (r *Runtime) attempt(ctx context.Context, id identity, c *container.Summary, p *corev1.Pod) (runtime.Container, error) {
+	details, err := r.details(ctx, c, id, p)
+	if cerrdefs.IsNotFound(err) {
+		return runtime.Container{}, nil
+	}
+	if err != nil {
+		return runtime.Container{}, err
+	}
+	details.ID, details.Name, details.Attempt, details.SpecHash = c.ID, id.container, id.attempt, id.specHash
+	details.ImageID, details.Image, details.Created = c.ImageID, c.Image, id.created
+	if spec := containerOf(p, id.container); spec != nil {
+		details.Image = spec.Image
+	}
+	return details, nil
+}
+
+// details is what only an inspection tells: state, exit, times, environment.
+func (r *Runtime) details(ctx context.Context, c *container.Summary, id identity, p *corev1.Pod) (runtime.Container, error) {
+	if d, ok := r.known.details(c.ID, stateOf(string(c.State)), time.Now()); ok {
+		return d, nil
+	}
+	generation := r.known.generation(c.ID)
+	inspected, err := r.inspect(ctx, c.ID)
+	if err != nil {
+		return runtime.Container{}, err
+	}
+	d := describe(inspected)
+	if d.State == runtime.Exited && d.Message == "" {
+		d.Message = r.terminationMessage(ctx, c.ID, id, p, d.ExitCode)
+	}
+	r.known.setDetails(c.ID, generation, stateOf(string(c.State)), d)
+	return d, nil
+}
+
+func (r *Runtime) inspect(ctx context.Context, id string) (container.InspectResponse, error) {
+	ctx, cancel := within(ctx, readTimeout, "inspect container "+id)
+	defer cancel()
+	inspected, err := r.cli.ContainerInspect(ctx, id)
+	if err != nil {
+		return inspected, fmt.Errorf("inspect container %s: %w", id, because(ctx, err))
+	}
+	return inspected, nil
+}
+
+// describe reads an inspection. A container that was created and could not be started is one that ended.
+func describe(c container.InspectResponse) runtime.Container {
+	d := runtime.Container{
+		State: stateOf(string(c.State.Status)), ExitCode: c.State.ExitCode, OOMKilled: c.State.OOMKilled,
+		Started: parseTime(c.State.StartedAt), Finished: parseTime(c.State.FinishedAt),
+	}
+	if c.Config != nil {
+		d.Env = c.Config.Env
+	}
+	if d.State == runtime.Created && c.State.Error != "" {
+		d.State = runtime.Exited
+	}
+	if d.State == runtime.Exited {
+		d.Message = c.State.Error
+	}
+	return d
+}
+
+// parseTime reads the engine's times; its zero is ours.
+func parseTime(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.Year() <= 1 {
+		return time.Time{}
+	}
+	return t
+}
+
+func addressOf(s string) netip.Addr {
+	address, _ := netip.ParseAddr(s)
+	return address
+}

@@ -1,0 +1,276 @@
+package docker
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/docker/docker/api/types/mount"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mainstay-cluster/mainstay/node/runtime"
+)
+
+const (
+	volumesDir     = "volumes"
+	subPathsDir    = "subpaths"
+	terminationDir = "termination"
+	defaultMessage = "/dev/termination-log"
+)
+
+// prepareMounts makes what the container mounts, as far as it does not exist, and returns how to mount it.
+func (r *Runtime) prepareMounts(cfg runtime.ContainerConfig) ([]mount.Mount, error) {
+	dir, err := r.podDir(string(cfg.Pod.UID))
+	if err != nil {
+		return nil, err
+	}
+	v := volumes{pod: cfg.Pod, dir: dir}
+	var mounts []mount.Mount
+	for i, m := range cfg.Container.VolumeMounts {
+		prepared, err := v.mount(cfg, i)
+		if err != nil {
+			return nil, fmt.Errorf("volume %s: %w", m.Name, err)
+		}
+		mounts = append(mounts, prepared)
+	}
+	if !mounted(mounts, hostsPath) && (!cfg.Pod.Spec.HostNetwork || len(cfg.Pod.Spec.HostAliases) > 0) {
+		mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: filepath.Join(dir, hostsFile), Target: hostsPath})
+	}
+	message, err := v.terminationFile(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return append(mounts, message), nil
+}
+
+func mounted(mounts []mount.Mount, target string) bool {
+	for _, m := range mounts {
+		if m.Target == target {
+			return true
+		}
+	}
+	return false
+}
+
+// volumes makes the volumes of one Pod.
+type volumes struct {
+	pod *corev1.Pod
+	dir string // of the Pod
+}
+
+func (v volumes) mount(cfg runtime.ContainerConfig, index int) (mount.Mount, error) {
+	m := &cfg.Container.VolumeMounts[index]
+	source, err := v.source(m.Name)
+	if err != nil {
+		return mount.Mount{}, err
+	}
+	sub := m.SubPath
+	if m.SubPathExpr != "" {
+		sub = expand(m.SubPathExpr, cfg.Env)
+	}
+	if sub != "" {
+		target := filepath.Join(v.dir, subPathsDir, cfg.Container.Name, fmt.Sprint(index))
+		if source, err = bindSubPath(source, sub, target); err != nil {
+			return mount.Mount{}, fmt.Errorf("subPath %q: %w", sub, err)
+		}
+	}
+	out := mount.Mount{Type: mount.TypeBind, Source: source, Target: m.MountPath, ReadOnly: m.ReadOnly}
+	if m.MountPropagation != nil {
+		out.BindOptions = &mount.BindOptions{Propagation: propagation(*m.MountPropagation)}
+	}
+	return out, nil
+}
+
+func propagation(p corev1.MountPropagationMode) mount.Propagation {
+	switch p {
+	case corev1.MountPropagationBidirectional:
+		return mount.PropagationRShared
+	case corev1.MountPropagationHostToContainer:
+		return mount.PropagationRSlave
+	default:
+		return mount.PropagationRPrivate
+	}
+}
+
+// source returns the host's path of a volume.
+func (v volumes) source(name string) (string, error) {
+	for i := range v.pod.Spec.Volumes {
+		volume := &v.pod.Spec.Volumes[i]
+		switch {
+		case volume.Name != name:
+			continue
+		case volume.EmptyDir != nil:
+			return v.emptyDir(name, volume.EmptyDir)
+		case volume.HostPath != nil:
+			return hostPath(volume.HostPath)
+		default:
+			return "", errors.New("only emptyDir and hostPath can be mounted")
+		}
+	}
+	return "", errors.New("the Pod has no volume of that name")
+}
+
+// emptyDir makes the directory once, and with medium Memory mounts a tmpfs on it.
+func (v volumes) emptyDir(name string, e *corev1.EmptyDirVolumeSource) (string, error) {
+	path := filepath.Join(v.dir, volumesDir, name)
+	if _, err := os.Stat(path); err == nil && (e.Medium != corev1.StorageMediumMemory || isMountPoint(path)) {
+		return path, nil
+	}
+	if err := os.MkdirAll(path, dirMode); err != nil {
+		return "", err
+	}
+	if e.Medium == corev1.StorageMediumMemory {
+		options := "mode=0777"
+		if e.SizeLimit != nil && !e.SizeLimit.IsZero() {
+			options += fmt.Sprintf(",size=%d", e.SizeLimit.Value())
+		}
+		if err := syscall.Mount("tmpfs", path, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, options); err != nil {
+			return "", fmt.Errorf("mount tmpfs on %s: %w", path, err)
+		}
+	}
+	if security := v.pod.Spec.SecurityContext; security != nil && security.FSGroup != nil {
+		if err := os.Chown(path, -1, int(*security.FSGroup)); err != nil {
+			return "", err
+		}
+		return path, os.Chmod(path, publicDirMode|os.ModeSetgid)
+	}
+	return path, os.Chmod(path, publicDirMode)
+}
+
+// isMountPoint tells whether something is mounted on the directory.
+func isMountPoint(path string) bool {
+	var own, parent syscall.Stat_t
+	return syscall.Stat(path, &own) == nil && syscall.Stat(filepath.Dir(path), &parent) == nil && own.Dev != parent.Dev
+}
+
+// hostPath checks that the path is of the type asked for, or makes it where the type says so. Without a type a missing path
+// becomes a directory, as other runtimes do it.
+func hostPath(h *corev1.HostPathVolumeSource) (string, error) {
+	kind := corev1.HostPathUnset
+	if h.Type != nil {
+		kind = *h.Type
+	}
+	info, err := os.Stat(h.Path)
+	if errors.Is(err, os.ErrNotExist) {
+		switch kind {
+		case corev1.HostPathUnset, corev1.HostPathDirectoryOrCreate:
+			return h.Path, os.MkdirAll(h.Path, 0o755)
+		case corev1.HostPathFileOrCreate:
+			return h.Path, createFile(h.Path, fileMode)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("hostPath: %w", err)
+	}
+	const deviceMask = os.ModeDevice | os.ModeCharDevice
+	mode := info.Mode()
+	fits := map[corev1.HostPathType]bool{
+		corev1.HostPathUnset: true, corev1.HostPathDirectory: mode.IsDir(), corev1.HostPathDirectoryOrCreate: mode.IsDir(),
+		corev1.HostPathFile: mode.IsRegular(), corev1.HostPathFileOrCreate: mode.IsRegular(), corev1.HostPathSocket: mode&os.ModeSocket != 0,
+		corev1.HostPathCharDev: mode&deviceMask == deviceMask, corev1.HostPathBlockDev: mode&deviceMask == os.ModeDevice,
+	}
+	if !fits[kind] {
+		return "", fmt.Errorf("hostPath %s is not a %s but has mode %s", h.Path, kind, mode)
+	}
+	return h.Path, nil
+}
+
+// createFile makes an empty file unless it exists.
+func createFile(path string, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, mode)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(mode), f.Close())
+}
+
+// bindSubPath mounts what lies at a path inside a volume on a directory of ours, and returns that. The path is opened below the
+// volume's root, so no link that a container put there can lead out of it, neither now nor while the engine mounts it.
+func bindSubPath(volume, sub, target string) (string, error) {
+	root, err := os.OpenRoot(volume)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	f, err := root.Open(sub)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = root.MkdirAll(sub, 0o755); err == nil {
+			f, err = root.Open(sub)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	syscall.Unmount(target, syscall.MNT_DETACH) // an earlier attempt's; its container keeps what it has
+	if err := makeTarget(target, info.IsDir()); err != nil {
+		return "", err
+	}
+	if err := syscall.Mount(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), target, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+		return "", fmt.Errorf("mount on %s: %w", target, err)
+	}
+	return target, nil
+}
+
+// makeTarget makes the mount point of a directory or a file.
+func makeTarget(path string, dir bool) error {
+	if dir {
+		return os.MkdirAll(path, dirMode)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return err
+	}
+	return createFile(path, fileMode)
+}
+
+// terminationFile makes the file in which an attempt may leave its last words.
+func (v volumes) terminationFile(cfg runtime.ContainerConfig) (mount.Mount, error) {
+	path := terminationPath(v.dir, cfg.Container.Name, cfg.Attempt)
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return mount.Mount{}, err
+	}
+	target := cfg.Container.TerminationMessagePath
+	if target == "" {
+		target = defaultMessage
+	}
+	return mount.Mount{Type: mount.TypeBind, Source: path, Target: target}, createFile(path, 0o666)
+}
+
+func terminationPath(podDir, container string, attempt int) string {
+	return filepath.Join(podDir, terminationDir, fmt.Sprintf("%s-%d", container, attempt))
+}
+
+// removeFiles unmounts and removes everything of a Pod.
+func removeFiles(podDir string) error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		const pointField = 4
+		fields := strings.Fields(line)
+		if len(fields) <= pointField || !strings.HasPrefix(fields[pointField], podDir+"/") {
+			continue
+		}
+		if err := syscall.Unmount(fields[pointField], syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
+			return fmt.Errorf("unmount %s: %w", fields[pointField], err)
+		}
+	}
+	return os.RemoveAll(podDir)
+}
+
+// expand replaces $(NAME) by what the environment says; what it does not name stays as it is.
+func expand(s string, env []string) string {
+	for _, pair := range env {
+		name, value, _ := strings.Cut(pair, "=")
+		s = strings.ReplaceAll(s, "$("+name+")", value)
+	}
+	return s
+}
