@@ -42,8 +42,7 @@ func newFilter(k object.Kind, namespace string, byLabel labels.Selector, byField
 	for _, r := range byField.Requirements() {
 		index, ok := fieldIndex(t, r.Field)
 		if !ok {
-			return f, apierrors.NewBadRequest(fmt.Sprintf("unable to select %s by field selector %q: field label not supported: %s",
-				k.Resource, byField, r.Field))
+			return f, apierrors.NewBadRequest(fmt.Sprintf("field label not supported: %s is no field of a %s that a selector can compare", r.Field, k.Kind))
 		}
 		f.tests = append(f.tests, fieldTest{index, r.Value, r.Operator == "!="})
 	}
