@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
@@ -23,7 +24,7 @@ func (d located) problem(at position, field, format string, args ...any) object.
 	return object.Problem{Path: d.path, Line: at.line, Column: at.col, Object: d.title(), Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-func (d located) title() string { return d.Kind.Kind + " " + identityOf(d.declaration).shown() }
+func (d located) title() string { return d.Kind.Kind + " " + d.id.shown() }
 
 func (d located) before(other located) bool {
 	return cmp.Or(cmp.Compare(d.path, other.path), cmp.Compare(d.Line, other.Line)) < 0
@@ -34,10 +35,10 @@ func (d located) place() string { return fmt.Sprintf("%s:%d", d.path, d.Line) }
 // identity is what makes two declarations the same object.
 type identity struct{ kind, namespace, name string }
 
-func identityOf(d *declaration) identity {
-	id := identity{kind: d.Kind.Kind, name: d.Object.Object.GetName()}
-	if d.Kind.Namespaced {
-		id.namespace = d.Object.Object.GetNamespace()
+func identityOf(kind object.Kind, obj object.Object) identity {
+	id := identity{kind: kind.Kind, name: obj.GetName()}
+	if kind.Namespaced {
+		id.namespace = obj.GetNamespace()
 	}
 	return id
 }
@@ -86,10 +87,9 @@ func nothing(prefix string, files int) object.Problem {
 
 func setOf(all []located, files int) Set {
 	set := Set{Files: files, Objects: make([]Object, len(all))}
-	order := make(map[string]int)
-	for i, k := range object.Kinds() {
-		order[k.Kind] = i
-	}
+	slices.SortFunc(all, func(a, b located) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.id.namespace, b.id.namespace), strings.Compare(a.id.name, b.id.name))
+	})
 	for i, d := range all {
 		set.Objects[i] = d.Object
 		set.Objects[i].Path = d.path
@@ -97,9 +97,5 @@ func setOf(all []located, files int) Set {
 			set.Cluster = c
 		}
 	}
-	slices.SortFunc(set.Objects, func(a, b Object) int {
-		return cmp.Or(cmp.Compare(order[a.Kind.Kind], order[b.Kind.Kind]),
-			cmp.Compare(a.Object.GetNamespace(), b.Object.GetNamespace()), cmp.Compare(a.Object.GetName(), b.Object.GetName()))
-	})
 	return set
 }

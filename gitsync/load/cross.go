@@ -41,7 +41,7 @@ type cross struct {
 func (c *cross) add(p object.Problem) { c.problems = append(c.problems, p) }
 
 func (c *cross) duplicate(d located) {
-	id := identityOf(d.declaration)
+	id := d.id
 	if id.name == "" {
 		return // validation has said so
 	}
@@ -63,13 +63,13 @@ func (c *cross) clusterPlace(d located) {
 	}
 	if c.cluster == nil {
 		c.cluster = &d
-	} else if identityOf(c.cluster.declaration) != identityOf(d.declaration) {
+	} else if c.cluster.id != d.id {
 		c.add(d.problem(d.at, "", "is a second Cluster; the first is declared at %s", c.cluster.place()))
 	}
 }
 
 func (c *cross) namespace(d located) {
-	name := d.Object.Object.GetNamespace()
+	name := d.id.namespace
 	if !d.Kind.Namespaced || name == corev1.NamespaceDefault {
 		return
 	}
@@ -80,7 +80,7 @@ func (c *cross) namespace(d located) {
 
 func (c *cross) references(d located) {
 	for _, ref := range d.facts.refs {
-		id := identity{kind: ref.kind, namespace: d.Object.Object.GetNamespace(), name: ref.name}
+		id := identity{kind: ref.kind, namespace: d.id.namespace, name: ref.name}
 		target, ok := c.byIdentity[id]
 		switch {
 		case !ok:
@@ -159,23 +159,23 @@ func (c *cross) ownership(all []located) {
 const anyLabels = ""
 
 func (c *cross) index(d located) {
-	namespace := d.Object.Object.GetNamespace()
+	namespace := d.id.namespace
 	if c.owners[namespace] == nil {
 		c.owners[namespace] = make(map[string][]located)
 	}
 	byLabel := c.owners[namespace]
 	byLabel[anyLabels] = append(byLabel[anyLabels], d)
-	for k, v := range d.facts.owns.template {
-		byLabel[k+"="+v] = append(byLabel[k+"="+v], d)
+	for _, label := range d.facts.owns.has {
+		byLabel[label] = append(byLabel[label], d)
 	}
 }
 
 // candidates are the workloads whose Pods d might match: those that share the rarest of the labels it wants.
 func (c *cross) candidates(d located) []located {
-	byLabel := c.owners[d.Object.Object.GetNamespace()]
+	byLabel := c.owners[d.id.namespace]
 	best := byLabel[anyLabels]
-	for k, v := range d.facts.owns.exact {
-		if list := byLabel[k+"="+v]; len(list) < len(best) {
+	for _, label := range d.facts.owns.wants {
+		if list := byLabel[label]; len(list) < len(best) {
 			best = list
 		}
 	}
@@ -184,7 +184,7 @@ func (c *cross) candidates(d located) []located {
 
 // overlap reports a pair once, at the one that comes later, where each selects the other's Pods.
 func (c *cross) overlap(d, other located) {
-	if identityOf(d.declaration) == identityOf(other.declaration) || !d.facts.owns.selector.Matches(other.facts.owns.template) {
+	if d.id == other.id || !d.facts.owns.selector.Matches(other.facts.owns.template) {
 		return
 	}
 	if other.facts.owns.selector.Matches(d.facts.owns.template) && d.before(other) {

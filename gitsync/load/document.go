@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -18,6 +19,8 @@ import (
 // declaration is one object of a file with what is needed to check it against the others.
 type declaration struct {
 	Object // Path is empty: the same content may stand in several files
+	id     identity
+	rank   int // of its kind in object.Kinds
 	at     position
 	facts  facts
 }
@@ -120,6 +123,8 @@ func (r *reader) object(v *value) {
 	r.check(kind, obj, v, wrong)
 	r.found = append(r.found, declaration{
 		Object: Object{Object: obj, Kind: kind, Declared: v.appendJSON(nil), Line: v.line},
+		id:     identityOf(kind, obj),
+		rank:   ranks()[kind.GroupVersionKind],
 		at:     v.position,
 		facts:  factsOf(obj, v),
 	})
@@ -319,6 +324,15 @@ func sameName(name string) (object.Kind, bool) {
 	}
 	return object.Kind{}, false
 }
+
+// ranks are the places of kinds in object.Kinds.
+var ranks = sync.OnceValue(func() map[schema.GroupVersionKind]int {
+	m := make(map[schema.GroupVersionKind]int)
+	for i, k := range object.Kinds() {
+		m[k.GroupVersionKind] = i
+	}
+	return m
+})
 
 func supportedKinds() string {
 	var names []string

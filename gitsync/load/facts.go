@@ -29,8 +29,9 @@ type reference struct {
 // ownership is what Pods a workload takes for its own.
 type ownership struct {
 	selector labels.Selector
-	exact    map[string]string // the part of the selector that is key = value
+	wants    []string // "key=value" for the part of the selector that is that simple
 	template labels.Set
+	has      []string // "key=value" for each label of the template
 	at       position
 }
 
@@ -64,7 +65,15 @@ func (f *facts) workload(selector *metav1.LabelSelector, template *corev1.PodTem
 		return // validation has said so
 	}
 	_, at, _ := v.place("spec.selector")
-	f.owns = &ownership{selector: s, exact: selector.MatchLabels, template: template.Labels, at: at}
+	f.owns = &ownership{selector: s, wants: pairs(selector.MatchLabels), template: template.Labels, has: pairs(template.Labels), at: at}
+}
+
+func pairs(labels map[string]string) []string {
+	list := make([]string, 0, len(labels))
+	for k, v := range labels {
+		list = append(list, k+"="+v)
+	}
+	return list
 }
 
 func (f *facts) podSpec(at string, spec *corev1.PodSpec, v *value) {

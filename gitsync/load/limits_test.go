@@ -1,0 +1,138 @@
+package load
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tooSlow is what even a loaded machine needs only for an input whose cost has exploded: all of these take milliseconds.
+const tooSlow = 10 * time.Second
+
+// TestLimits feeds what is too much of something; each answer names the bound.
+func TestLimits(t *testing.T) {
+	header := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"
+	for name, tc := range map[string]struct {
+		file, text string
+		want       string // the only line
+	}{
+		"quadratic aliases": {"a.yaml", header + "data:\n  a: &a " + strings.Repeat("x", 10_000) + "\n" + keys(2000, "*a"),
+			"a.yaml:5:3: grows to more than 1048576 bytes when its aliases are written out"},
+		"deep flow":            {"a.yaml", "a: " + strings.Repeat("[", 100_000), "a.yaml:1:1: is nested far too deep"},
+		"deep block":           {"a.yaml", deepBlock(3000), "a.yaml:65:65: is nested more than 64 levels deep"},
+		"deep through alias":   {"a.yaml", "a: &a " + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "\nb: " + strings.Repeat("[", 40) + "*a" + strings.Repeat("]", 40), "a.yaml:2:44: is nested more than 64 levels deep"},
+		"deep json":            {"a.json", strings.Repeat("[", 100_000), "a.json:1:65: is nested more than 64 levels deep"},
+		"one byte too many":    {"a.yaml", header + "#" + strings.Repeat("x", maxFileBytes), "a.yaml:1:1: is 1048628 bytes large; a manifest may be 1048576 at most"},
+		"a large scalar":       {"a.yaml", header + "data: {a: " + strings.Repeat("x", maxFileBytes-100) + "}\n", ""},
+		"a large Secret":       {"a.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: c}\ndata: {a: " + strings.Repeat("QUFB", 200_000) + "}\n", ""},
+		"many keys":            {"a.yaml", header + "data:\n" + keys(60_000, "b"), ""},
+		"long environment":     {"a.yaml", podWith("env: [{name: A, value: " + strings.Repeat("x", 200_000) + "}]"), "a.yaml:8:28: Pod default/p: spec.containers[0].env[0].value: may not be more than 131069 bytes"},
+		"many empty documents": {"a.yaml", strings.Repeat("---\n", 100_000) + header, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			_, problems := loadFiles(t, map[string]string{tc.file: tc.text})
+			if took := time.Since(start); took > tooSlow {
+				t.Errorf("took %v", took)
+			}
+			if got := strings.Join(problems, "\n"); got != tc.want {
+				t.Errorf("got  %.300s\nwant %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func keys(n int, value string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "  k%d: %s\n", i, value)
+	}
+	return b.String()
+}
+
+func deepBlock(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	return b.String()[:min(b.Len(), maxFileBytes)]
+}
+
+func podWith(field string) string {
+	return "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - name: a\n    image: a\n    " + field + "\n"
+}
+
+func TestTooManyObjects(t *testing.T) {
+	item := "- {apiVersion: v1, kind: Namespace, metadata: {name: n%d}}\n"
+	files := map[string]string{}
+	for f := range 6 {
+		var b strings.Builder
+		b.WriteString("apiVersion: v1\nkind: List\nitems:\n")
+		for i := range 10_000 {
+			fmt.Fprintf(&b, item, f*10_000+i)
+		}
+		files[fmt.Sprintf("%d.yaml", f)] = b.String()
+	}
+	_, problems := loadFiles(t, files)
+	want := []string{"5.yaml:4:3: Namespace n50000: the tree declares more than 50000 objects"}
+	if !slices.Equal(problems, want) {
+		t.Errorf("got %.300s", problems)
+	}
+}
+
+func TestTooManyBytes(t *testing.T) {
+	files := map[string]string{}
+	for f := range 40 {
+		files[fmt.Sprintf("%02d.yaml", f)] = configMap(fmt.Sprint("c", f)) + "#" + strings.Repeat("x", maxFileBytes-100)
+	}
+	_, problems := loadFiles(t, files)
+	want := []string{"33.yaml:1:1: the first 33 manifests of the tree are more than 33554432 bytes together: nothing from here on was read"}
+	if !slices.Equal(problems, want) {
+		t.Errorf("got %.300s", problems)
+	}
+}
+
+func TestTooManyProblems(t *testing.T) {
+	_, problems := loadFiles(t, map[string]string{"a.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\nspec:\n" + keys(2000, "b")})
+	if len(problems) != 501 || problems[0] != "a.yaml: 1500 more problems; only the first 500 of a file are shown" {
+		t.Errorf("%d problems, first %s", len(problems), problems[0])
+	}
+}
+
+// TestSecretsAreNeverRepeated breaks a Secret in every way and looks for its values in what is said of it.
+func TestSecretsAreNeverRepeated(t *testing.T) {
+	const secret = "hunter2"
+	for _, text := range []string{
+		"data: {password: " + secret + "}",
+		"data: " + secret,
+		"data: [" + secret + "]",
+		"stringData: {password: {" + secret + ": 1}}",
+		"stringData: {password: [" + secret + "]}",
+		"stringData: " + secret,
+		"type: kubernetes.io/dockerconfigjson\nstringData: {.dockerconfigjson: " + secret + "}",
+		"type: kubernetes.io/dockercfg\nstringData: {.dockercfg: '" + secret + "'}",
+		"stringData: {password: !vault " + secret + "}",
+		"stringData:\n\tpassword: " + secret,
+		"stringData:\n  password: '" + secret + "\n",
+		"stringData:\n  password: \"" + secret + "\\0\"\n",
+		"stringData:\n  password: " + secret + ": x\n",
+		"immutable: " + secret,
+	} {
+		_, problems := loadFiles(t, map[string]string{"s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n" + text})
+		if len(problems) == 0 {
+			t.Errorf("%s: no problem", text)
+		}
+		for _, p := range problems {
+			if strings.Contains(p, secret) || !strings.HasPrefix(p, "s.yaml:") {
+				t.Errorf("%s: %s", text, p)
+			}
+		}
+	}
+	_, problems := loadFiles(t, map[string]string{"p.yaml": podWith("env: [{name: PASSWORD, value: {a: hunter2}}, {name: B, value: hunter2, valueFrom: {secretKeyRef: {name: x, key: y}}}]")})
+	if len(problems) != 3 || bytes.Contains([]byte(strings.Join(problems, "\n")), []byte(secret)) {
+		t.Errorf("%s", problems)
+	}
+}
