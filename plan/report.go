@@ -4,7 +4,7 @@ import "github.com/mainstay-cluster/mainstay/object"
 
 // Describe lists what a plan does to declared objects, with the fields that change.
 func Describe(p Plan) []ObjectChange {
-	var out []ObjectChange
+	out := []ObjectChange{}
 	for i := range p.Changes {
 		if p.Changes[i].Action != Record {
 			out = append(out, describeChange(&p.Changes[i]))
