@@ -38,10 +38,14 @@ func addMissing(r state.Reader, o object.Object, add func(state.Key)) {
 	}
 }
 
-// missing says whether a namespace does not exist. The default one always does.
+// missing says whether a namespace does not exist. The default one always does. The Sources of cluster-scoped objects are in
+// none at all, which is not one that is missing.
 func missing(r state.Reader, key state.Key) bool {
+	if key.Name == "" || key.Name == metav1.NamespaceDefault {
+		return false
+	}
 	_, ok := state.Get[*corev1.Namespace](r, key)
-	return !ok && key.Name != metav1.NamespaceDefault
+	return !ok
 }
 
 func emptyNamespace(tx *state.Txn, key state.Key, now time.Time) (time.Duration, error) {
