@@ -1,7 +1,6 @@
 # Two commands are all a newcomer needs: `make demo` and `make test`. `make help` lists the rest.
 GO ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w
 
 .PHONY: build test check lint bench fuzz e2e demo demo-stop docs clean help
 

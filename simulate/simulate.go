@@ -56,6 +56,24 @@ func Run(ctx context.Context, snap *state.Snapshot, cluster Cluster, desired []p
 	return report, err
 }
 
+// Pending says what would still become of the cluster's Pods with nothing new declared: what controllers and scheduler have
+// not done yet.
+func Pending(ctx context.Context, snap *state.Snapshot, cluster Cluster) (plan.PodReport, error) {
+	var report plan.PodReport
+	err := onFork(ctx, snap, func(ctx context.Context, f *fork) error {
+		f.Cluster = cluster
+		err := f.settle(ctx)
+		if errors.Is(err, errRestless) {
+			report.Unfinished, err = err.Error(), nil
+		}
+		unfinished := report.Unfinished
+		report = comparePods(snap, f.store.View())
+		report.Unfinished = unfinished
+		return err
+	})
+	return report, err
+}
+
 // fork is a store of its own that starts as the cluster's.
 type fork struct {
 	Cluster

@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mainstay-cluster/mainstay/gitsync"
+	"github.com/mainstay-cluster/mainstay/node"
+	"github.com/mainstay-cluster/mainstay/node/docker"
+	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/node/runtime"
+	"github.com/mainstay-cluster/mainstay/plan"
+	"github.com/mainstay-cluster/mainstay/server/pki"
+	"github.com/mainstay-cluster/mainstay/state"
+)
+
+// agent runs this machine's node. It talks to the API over the network as any other node's agent does.
+func (s *server) agent(ctx context.Context) error {
+	known := func(r state.Reader) bool { return plan.LiveCluster(r) != nil }
+	if err := await(ctx, s.store, known); err != nil {
+		return err
+	}
+	cluster := plan.LiveCluster(s.store.View()).Name
+	if err := rememberCluster(s.cfg.DataDir, cluster); err != nil {
+		return err
+	}
+	dir := filepath.Join(s.cfg.DataDir, "node")
+	rt, release, err := s.runtime(cluster, dir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	s.logs.serve(node.LogHandler(rt))
+	name, err := s.nodeName()
+	if err != nil {
+		return err
+	}
+	identity := s.authority.Renewing(pki.Identity{Name: name, Group: pki.GroupNodes})
+	return node.Run(ctx, node.Config{
+		Name: name, Cluster: cluster, Address: s.reachable, Version: s.cfg.Version, DataDir: dir,
+		Client: link.New([]string{s.reachable}, identity.ClientTLS()), Runtime: rt, Metrics: s.registry, Log: s.log,
+	})
+}
+
+// dockerRuntime runs Pods on this machine's Docker Engine.
+func (s *server) dockerRuntime(cluster, dir string) (runtime.Runtime, func(), error) {
+	rt, err := docker.New(docker.Config{Cluster: cluster, Host: s.cfg.DockerHost, DataDir: dir, Log: s.log})
+	if err != nil {
+		return nil, nil, fmt.Errorf("reach the Docker Engine: %w", err)
+	}
+	return rt, func() { rt.Close() }, nil
+}
+
+// nodeName is the configured name, else the host's in the form that names take.
+func (s *server) nodeName() (string, error) {
+	if s.cfg.NodeName != "" {
+		return s.cfg.NodeName, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("the host has no name: give the node one by --node-name: %w", err)
+	}
+	return strings.ToLower(name), nil
+}
+
+// clusterFile holds the cluster's id, for who cleans up without a server.
+const clusterFile = "cluster"
+
+func rememberCluster(dir, id string) error {
+	if err := os.WriteFile(filepath.Join(dir, clusterFile), []byte(id+"\n"), 0o600); err != nil {
+		return fmt.Errorf("record the cluster's id: %w", err)
+	}
+	return nil
+}
+
+// Cleanup removes from this machine's engine whatever the cluster in cfg.DataDir made there, and nothing else.
+func Cleanup(ctx context.Context, cfg Config) error {
+	release, err := lockDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	id, err := clusterID(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	rt, err := docker.New(docker.Config{Cluster: id, Host: cfg.DockerHost, DataDir: filepath.Join(cfg.DataDir, "node"), Log: cfg.Log})
+	if err != nil {
+		return fmt.Errorf("reach the Docker Engine: %w", err)
+	}
+	defer rt.Close()
+	if err := rt.Cleanup(ctx); err != nil {
+		return fmt.Errorf("clean up after cluster %s: %w", id, err)
+	}
+	cfg.Log.Info("removed all that the cluster made on this machine", "cluster", id)
+	return nil
+}
+
+// clusterID finds out which cluster lives in the data directory; where none does, which one the repository describes.
+func clusterID(ctx context.Context, cfg Config) (string, error) {
+	if id, err := os.ReadFile(filepath.Join(cfg.DataDir, clusterFile)); err == nil {
+		return strings.TrimSpace(string(id)), nil
+	}
+	if cfg.Git.Repo == "" {
+		return "", errors.New("no cluster in " + cfg.DataDir + ": give its --data-dir, or the --repo it was started with")
+	}
+	declared, err := gitsync.ReadCluster(ctx, cfg.Git)
+	if err != nil {
+		return "", err
+	}
+	return gitsync.ClusterID(cfg.Git, declared), nil
+}
