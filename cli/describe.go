@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kubectl/pkg/describe"
 
 	"github.com/mainstay-cluster/mainstay/object"
@@ -115,62 +114,58 @@ func describeOne(ctx context.Context, c *client, w io.Writer, at place) error {
 	if err != nil {
 		return err
 	}
-	if err := describeOrigin(ctx, c, w, at); err != nil {
+	if err := describeOrigin(ctx, c, w, at, valueColumn(text)); err != nil {
 		return err
 	}
 	_, err = io.WriteString(w, text)
 	return err
 }
 
+// valueColumn is where the values of a description begin, so that the head's stand above them.
+func valueColumn(text string) int {
+	first, _, _ := strings.Cut(text, "\n")
+	label, value, ok := strings.Cut(first, ":")
+	if !ok || strings.TrimSpace(value) == "" {
+		return labelWidth
+	}
+	return len(label) + 1 + len(value) - len(strings.TrimLeft(value, " "))
+}
+
 // describeOrigin prints the head: where the object came from.
-func describeOrigin(ctx context.Context, c *client, w io.Writer, at place) error {
-	from, err := originOf(ctx, c, at.kind, at.namespace, at.name)
+func describeOrigin(ctx context.Context, c *client, w io.Writer, at place, column int) error {
+	from, err := originOf(ctx, c, at)
 	if err != nil || from == nil {
 		return err
 	}
 	label := "Source:"
 	for _, line := range from.lines(ctx, c, time.Now()) {
-		fmt.Fprintf(w, "%-18s%s\n", label, line)
+		if _, err := fmt.Fprintf(w, "%-*s%s\n", column, label, line); err != nil {
+			return err
+		}
 		label = ""
-	}
-	if from.kind.Kind != at.kind.Kind || from.name != at.name {
-		fmt.Fprintf(w, "%-18s%s\n", "Declared as:", typedName(from.kind, from.name))
 	}
 	return nil
 }
 
 // describeText describes Mainstay's own kinds here, and leaves Kubernetes' to kubectl's code.
 func describeText(ctx context.Context, c *client, at place) (string, error) {
-	switch at.kind.GroupKind() {
-	case object.KindFor[*object.Revision]().GroupKind():
-		r, err := one[*object.Revision](ctx, c, "", at.name)
-		if err != nil {
-			return "", err
-		}
-		return describeRevision(r, time.Now()), nil
-	case object.KindFor[*object.Source]().GroupKind():
-		s, err := one[*object.Source](ctx, c, at.namespace, at.name)
-		if err != nil {
-			return "", err
-		}
-		return describeSource(s), nil
-	case object.KindFor[*object.Cluster]().GroupKind():
-		cl, err := one[*object.Cluster](ctx, c, "", at.name)
-		if err != nil {
-			return "", err
-		}
-		return describeCluster(cl, time.Now()), nil
-	}
-	return describeKubernetes(ctx, c, at)
-}
-
-func describeKubernetes(ctx context.Context, c *client, at place) (string, error) {
-	// A 404 of kubectl's code cannot be told from one about a related object, so ask for the object itself first.
-	var obj data
-	if err := c.get(ctx, request{path: pathOf(at.kind, at.namespace, at.name)}, &obj); err != nil {
+	obj := at.kind.New()
+	if err := c.get(ctx, request{path: pathOf(at.kind, at.namespace, at.name)}, obj); err != nil {
 		return "", err
 	}
-	d, ok := describe.DescriberFor(schema.GroupKind{Group: at.kind.Group, Kind: at.kind.Kind}, c.config)
+	switch obj := obj.(type) {
+	case *object.Revision:
+		return describeRevision(obj, time.Now()), nil
+	case *object.Source:
+		return describeSource(obj), nil
+	case *object.Cluster:
+		return describeCluster(obj, time.Now()), nil
+	}
+	return describeKubernetes(c, at, obj)
+}
+
+func describeKubernetes(c *client, at place, obj object.Object) (string, error) {
+	d, ok := describe.DescriberFor(at.kind.GroupKind(), c.config)
 	if !ok {
 		f := format{value: "yaml"}
 		var b strings.Builder
@@ -181,5 +176,15 @@ func describeKubernetes(ctx context.Context, c *client, at place) (string, error
 	if err != nil {
 		return "", fmt.Errorf("describe %s %s: %w", strings.ToLower(at.kind.Kind), at.name, err)
 	}
-	return text, nil
+	return withoutLease(text), nil
+}
+
+// withoutLease drops the line about a node's Lease: Mainstay's nodes have none.
+func withoutLease(text string) string {
+	start := strings.Index(text, "Lease:")
+	if start < 0 || !strings.HasPrefix(strings.TrimSpace(text[start+len("Lease:"):]), "Failed to get lease") {
+		return text
+	}
+	end := strings.Index(text[start:], "\n")
+	return text[:start] + text[start+end+1:]
 }

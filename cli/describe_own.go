@@ -80,8 +80,8 @@ func describeSource(s *object.Source) string {
 func describeCluster(c *object.Cluster, now time.Time) string {
 	var b sheet
 	b.row("Name", "%s", c.Name)
-	b.row("Pod CIDR", "%s", c.Spec.PodCIDR)
-	b.row("Service CIDR", "%s", c.Spec.ServiceCIDR)
+	b.row("Pod CIDR", "%s", orDash(c.Spec.PodCIDR))
+	b.row("Service CIDR", "%s", orDash(c.Spec.ServiceCIDR))
 	b.row("Repository", "%s", orDash(c.Status.Repo))
 	b.row("Branch", "%s", orDash(c.Status.Branch))
 	b.row("Path", "%s", orDash(c.Status.Path))

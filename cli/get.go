@@ -119,7 +119,8 @@ func (o *getOptions) query() url.Values {
 func (o *getOptions) printTables(cmd *cobra.Command, c *client, targets []target) error {
 	printed := 0
 	var missing []error
-	for _, g := range merge(targets) {
+	targets = merge(targets)
+	for _, g := range targets {
 		table, lost, err := o.table(cmd.Context(), c, g)
 		if err != nil {
 			return err

@@ -112,14 +112,14 @@ func newestFirst(a, b *object.Revision) int {
 }
 
 func printHistory(w io.Writer, commits []Commit, now time.Time) error {
-	rows := [][]cell{plain("", "COMMIT", "PHASE", "AGE", "TOOK", "AUTHOR", "OBJECTS", "SUBJECT")}
+	rows := [][]cell{plain("  COMMIT", "PHASE", "AGE", "TOOK", "AUTHOR", "OBJECTS", "SUBJECT")}
 	for _, c := range commits {
-		star := " "
+		star := "  "
 		if c.InForce {
-			star = "*"
+			star = "* "
 		}
-		row := plain(star, short(c.Commit), c.Phase, since(c.Fetched, now), took(c), authorName(c.Author), counts(c), oneLine(c.Subject))
-		row[2].colour = phaseColour(c.Phase)
+		row := plain(star+short(c.Commit), c.Phase, since(c.Fetched, now), took(c), authorName(c.Author), counts(c), oneLine(c.Subject))
+		row[1].colour = phaseColour(c.Phase)
 		rows = append(rows, row)
 	}
 	return writeGrid(w, "", rows)

@@ -76,7 +76,7 @@ func splitPath(p string) []string {
 	return strings.Split(p, "/")
 }
 
-// trackable is a Tree without what Git ignores.
+// trackable is a Tree without what Git ignores, and without what it keeps for itself.
 type trackable struct {
 	load.Tree
 	below   []string // where the tree stands in its repository
@@ -87,7 +87,7 @@ type trackable struct {
 func (t *trackable) List(ctx context.Context, dir load.Entry) ([]load.Entry, error) {
 	entries, err := t.Tree.List(ctx, dir)
 	return slices.DeleteFunc(entries, func(e load.Entry) bool {
-		return t.ignored.Match(slices.Concat(t.below, strings.Split(e.Path, "/")), e.Mode == load.ModeDir)
+		return path.Base(e.Path) == git.GitDirName || t.ignored.Match(slices.Concat(t.below, strings.Split(e.Path, "/")), e.Mode == load.ModeDir)
 	}), err
 }
 

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/mainstay-cluster/mainstay/object"
@@ -36,95 +35,53 @@ func ago(t, now time.Time) string {
 	return duration.HumanDuration(now.Sub(t)) + " ago"
 }
 
-// origin is where an object came from: its declaration and the kind and name of what is declared, which for a Pod of a
-// Deployment is the Deployment.
+// tracePath is where the API says what an object comes from.
+const tracePath = "/mainstay/v1/trace"
+
+// origin is where an object came from. Chain begins with the object and ends with the declared one that it exists for, which
+// for a Pod of a Deployment is the Deployment.
 type origin struct {
-	source *object.Source
-	kind   object.Kind
-	name   string
+	Commit string      `json:"commit"`
+	Author string      `json:"author"`
+	Path   string      `json:"path"` // empty if no repository declares the object
+	Line   int         `json:"line"`
+	Chain  []chainLink `json:"chain"`
 }
 
-// maxOwners bounds the walk up the owners: Kubernetes' kinds need three.
-const maxOwners = 8
-
-// originOf finds the declaration of an object, or of the nearest of its owners that has one. It is nil if nobody declared it.
-func originOf(ctx context.Context, c *client, k object.Kind, namespace, name string) (*origin, error) {
-	for range maxOwners {
-		source, err := sourceOf(ctx, c, k, namespace, name)
-		if err != nil {
-			return nil, err
-		}
-		if source != nil {
-			return &origin{source, k, name}, nil
-		}
-		var obj metav1.PartialObjectMetadata
-		err = c.get(ctx, request{path: pathOf(k, namespace, name)}, &obj)
-		if isNotFound(err) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		owner := metav1.GetControllerOf(&obj)
-		if owner == nil {
-			return nil, nil
-		}
-		known := false
-		if k, known = kindOfOwner(owner); !known {
-			return nil, nil
-		}
-		name = owner.Name
-	}
-	return nil, nil
+type chainLink struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
 }
 
-func kindOfOwner(ref *metav1.OwnerReference) (object.Kind, bool) {
-	group, _, _ := strings.Cut(ref.APIVersion, "/")
-	if !strings.Contains(ref.APIVersion, "/") {
-		group = ""
+// originOf finds the declaration of an object, or of what it exists for. It is nil if nobody declared it.
+func originOf(ctx context.Context, c *client, at place) (*origin, error) {
+	query := url.Values{"kind": {at.kind.GroupKind().String()}, "name": {at.name}}
+	if at.kind.Namespaced {
+		query.Set("namespace", at.namespace)
 	}
-	for _, k := range object.Kinds() {
-		if k.Kind == ref.Kind && k.Group == group {
-			return k, true
-		}
-	}
-	return object.Kind{}, false
-}
-
-// sourceOf finds the declaration of exactly this object, nil if there is none.
-func sourceOf(ctx context.Context, c *client, k object.Kind, namespace, name string) (*object.Source, error) {
-	if !k.Declarable {
+	from := &origin{}
+	err := c.get(ctx, request{path: tracePath, query: query}, from)
+	if isNotFound(err) || err == nil && from.Path == "" {
 		return nil, nil
 	}
-	if k.Namespaced {
-		source, err := one[*object.Source](ctx, c, namespace, object.SourceName(k, name))
-		if isNotFound(err) {
-			return nil, nil
-		}
-		return source, err
-	}
-	// The Source of an object without a namespace has none either, which no path of the API can say.
-	sources, _, err := list[*object.Source](ctx, c, "", url.Values{"fieldSelector": {"metadata.name=" + object.SourceName(k, name)}})
-	for _, s := range sources {
-		if s.Namespace == "" && s.Name == object.SourceName(k, name) {
-			return s, nil
-		}
-	}
-	return nil, err
+	return from, err
 }
 
-// lines says where the object came from, in one line or two: the second is the commit's subject, if it is still known.
+// lines says where the object came from: file and commit, the commit's subject if it is still known, and what was declared
+// if that is another object.
 func (o *origin) lines(ctx context.Context, c *client, now time.Time) []string {
-	s := o.source.Spec
-	text := fmt.Sprintf("%s:%d · commit %s by %s", oneLine(s.Path), s.Line, short(s.Commit), authorName(s.Author))
+	lines := []string{fmt.Sprintf("%s:%d · commit %s by %s", oneLine(o.Path), o.Line, short(o.Commit), authorName(o.Author))}
 	revisions, _, err := list[*object.Revision](ctx, c, "", nil)
 	if err != nil {
-		return []string{text} // the commit's subject is an extra
+		return lines // the commit's subject is an extra
 	}
 	for _, r := range revisions {
-		if r.Spec.Commit == s.Commit {
-			return []string{text, fmt.Sprintf("%q, %s", oneLine(r.Spec.Subject), ago(r.Spec.CommitTime.Time, now))}
+		if r.Spec.Commit == o.Commit {
+			lines = append(lines, fmt.Sprintf("%q, %s", oneLine(r.Spec.Subject), ago(r.Spec.CommitTime.Time, now)))
 		}
 	}
-	return []string{text}
+	if n := len(o.Chain); n > 1 {
+		lines = append(lines, fmt.Sprintf("for %s/%s, which is declared there", strings.ToLower(o.Chain[n-1].Kind), o.Chain[n-1].Name))
+	}
+	return lines
 }

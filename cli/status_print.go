@@ -79,7 +79,7 @@ func (p *statusPrinter) summary(s Status) [][]cell {
 	if s.Repository.Error != "" {
 		rows = append(rows, []cell{{"", ""}, {oneLine(s.Repository.Error), red}})
 		if s.Repository.ErrorAt != nil {
-			rows = append(rows, plain("", "since "+ago(s.Repository.ErrorAt.Time, p.now)+"; what runs is left alone"))
+			rows = append(rows, plain("", "for "+since(s.Repository.ErrorAt, p.now)+"; what runs is left alone"))
 		}
 	}
 	if r := s.Revision; r != nil {
@@ -120,7 +120,7 @@ func (p *statusPrinter) commitFacts(c Commit) string {
 	case c.Phase == object.RevisionConverged && took(c) != "-":
 		text += " · converged in " + took(c)
 	case c.Activated != nil && c.Phase == object.RevisionActive:
-		text += " · active since " + duration.HumanDuration(p.now.Sub(c.Activated.Time))
+		text += " · active for " + duration.HumanDuration(p.now.Sub(c.Activated.Time))
 	case c.Phase == object.RevisionFailed:
 		text += " · failed"
 	}
@@ -171,10 +171,11 @@ func (p *statusPrinter) problems(s Status) {
 	}
 	r := s.Rejected
 	p.heading(fmt.Sprintf("Rejected: %s %s (%s, %s)", short(r.Commit), oneLine(r.Subject), authorName(r.Author), ago(r.Time.Time, p.now)))
-	for _, problem := range r.Problems[:min(shownProblems, len(r.Problems))] {
+	shown := r.Problems[:min(shownProblems, len(r.Problems))]
+	for _, problem := range shown {
 		p.line("  " + problemLine(problem))
 	}
-	if left := r.Total - shownProblems; left > 0 {
+	if left := r.Total - len(shown); left > 0 {
 		p.line(fmt.Sprintf("  … and %d more: `mainstay describe revision %s`", left, r.Name))
 	}
 }
@@ -188,7 +189,7 @@ func (p *statusPrinter) notReady(workloads []Workload) {
 	for _, w := range workloads[:min(shownNotReady, len(workloads))] {
 		reason := w.Reason
 		if w.Pod != "" && w.Pod != w.Name {
-			reason += " (" + w.Pod + ")"
+			reason = w.Pod + ": " + reason
 		}
 		rows = append(rows, []cell{{w.Namespace, ""}, {strings.ToLower(w.Kind) + "/" + w.Name, ""},
 			{fmt.Sprintf("%d of %d", w.Ready, w.Desired), yellow}, {reason, ""}})

@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mainstay-cluster/mainstay/state"
+	"github.com/mainstay-cluster/mainstay/state/statetest"
+)
+
+func TestGet(t *testing.T) {
+	labelled := readyPod("default", "web-2")
+	labelled.Labels = map[string]string{"app": "web"}
+	c := startCluster(t, readyPod("default", "web-1"), labelled, readyPod("other", "db-1"), deployment("web", 2, 1), node("n1"))
+	for name, args := range map[string][]string{
+		"get-pods":     {"get", "pods"},
+		"get-all":      {"get", "all"},
+		"get-A":        {"get", "po", "-A"},
+		"get-wide":     {"get", "pods", "web-1", "-o", "wide"},
+		"get-labels":   {"get", "pod", "-l", "app=web", "--show-labels"},
+		"get-name":     {"get", "deploy,pods", "-o", "name"},
+		"get-slashed":  {"get", "pod/web-1", "pod/web-2", "deploy/web"},
+		"get-namesp":   {"get", "pods", "-n", "other"},
+		"get-revision": {"get", "nodes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := c.run(t, args...)
+			if got.code != 0 || got.err != "" {
+				t.Fatalf("code %d, stderr %q", got.code, got.err)
+			}
+			golden(t, name, got.out)
+		})
+	}
+}
+
+func TestGetDataIsWhatKubectlPrints(t *testing.T) {
+	c := startCluster(t, readyPod("default", "web-1"))
+	var single struct{ Kind, APIVersion string }
+	var many struct {
+		Kind  string
+		Items []struct{ Kind, APIVersion string }
+	}
+	for _, read := range []struct {
+		args []string
+		into any
+	}{
+		{[]string{"get", "pod", "web-1", "-o", "json"}, &single},
+		{[]string{"get", "pods", "-o", "json"}, &many},
+	} {
+		got := c.run(t, read.args...)
+		if err := json.Unmarshal([]byte(got.out), read.into); err != nil || got.code != 0 {
+			t.Fatalf("%v: code %d, %v: %s", read.args, got.code, err, got.err)
+		}
+	}
+	if single.Kind != "Pod" || many.Kind != "List" || len(many.Items) != 1 || many.Items[0].APIVersion != "v1" {
+		t.Errorf("single %+v, list %+v", single, many)
+	}
+}
+
+func TestGetAnswersAndErrors(t *testing.T) {
+	c := startCluster(t, readyPod("default", "web-1"))
+	for name, tc := range map[string]struct {
+		args []string
+		code int
+		err  string
+	}{
+		"nothing there":       {[]string{"get", "deploy"}, 0, "No resources found in default namespace.\n"},
+		"nothing anywhere":    {[]string{"get", "deploy", "-A"}, 0, "No resources found.\n"},
+		"no such pod":         {[]string{"get", "pod", "x"}, 1, "there is no pod \"x\" in namespace default\n"},
+		"no such pod as data": {[]string{"get", "pod", "x", "-o", "yaml"}, 1, "there is no pod \"x\" in namespace default\n"},
+		"no such node":        {[]string{"get", "node", "x"}, 1, "there is no node \"x\"\n"},
+		"one of two":          {[]string{"get", "pod", "web-1", "x"}, 1, "there is no pod \"x\" in namespace default\n"},
+		"unknown kind":        {[]string{"get", "foo"}, 2, "error: there is no kind \"foo\". The kinds are namespaces (ns)"},
+		"no kind":             {[]string{"get"}, 2, "error: say what kind of object: namespaces (ns)"},
+		"bad format":          {[]string{"get", "pod", "-o", "xml"}, 2, "the formats are json, yaml, wide, name"},
+		"bad selector":        {[]string{"get", "pod", "-l", "a in"}, 2, "error: --selector"},
+		"name and selector":   {[]string{"get", "pod", "x", "-l", "a=b"}, 2, "either names or a selector"},
+		"unknown flag":        {[]string{"get", "pod", "--bogus"}, 2, "See `mainstay get --help`"},
+		"unknown command":     {[]string{"gat", "pod"}, 2, "Did you mean this?\n\tget"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := c.run(t, tc.args...)
+			if got.code != tc.code || !strings.Contains(got.err, tc.err) {
+				t.Errorf("code %d, want %d; stderr %q, want %q", got.code, tc.code, got.err, tc.err)
+			}
+		})
+	}
+}
+
+func TestGetWatchPrintsARowPerChange(t *testing.T) {
+	c := startCluster(t, readyPod("default", "web-1"))
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &lines{wanted: 3, done: cancel}
+	statetestPutAfter := func(n int) {
+		if n == 2 { // the header and web-1 are printed, so the watch begins
+			statetest.Put(t, c.store, readyPod("default", "web-2-with-a-longer-name"))
+		}
+	}
+	out.each = statetestPutAfter
+	root := testRoot(out, out)
+	code := Execute(ctx, root, []string{"get", "pods", "-w", "--kubeconfig", c.kubeconfig})
+	if code != exitInterrupt {
+		t.Errorf("code %d, want %d", code, exitInterrupt)
+	}
+	if got := out.text(); len(got) != 3 || !strings.HasPrefix(got[2], "web-2-with-a-longer-name   1/1") {
+		t.Errorf("lines:\n%s", strings.Join(got, "\n"))
+	}
+}
+
+func TestGetWatchOfOneObjectSeesItsDeletion(t *testing.T) {
+	c := startCluster(t, readyPod("default", "web-1"), readyPod("default", "web-2"))
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &lines{wanted: 3, done: cancel}
+	out.each = func(n int) {
+		if n != 2 {
+			return
+		}
+		statetest.Update(t, c.store, func(tx *state.Txn) {
+			for pod := range state.List[*corev1.Pod](tx, "default") {
+				tx.Delete(pod)
+			}
+		})
+	}
+	root := testRoot(out, out)
+	Execute(ctx, root, []string{"get", "pod", "web-2", "-w", "--kubeconfig", c.kubeconfig})
+	if got := out.text(); len(got) != 3 || !strings.HasPrefix(got[2], "web-2") {
+		t.Errorf("lines:\n%s", strings.Join(got, "\n"))
+	}
+}
