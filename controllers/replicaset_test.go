@@ -133,7 +133,9 @@ func TestReplicaSetAdoptsReleasesAndReplaces(t *testing.T) {
 
 // Each Pod of the table is worse than all after it.
 func TestSurplusPodsGoInKubernetesOrder(t *testing.T) {
-	at := func(minutes int) metav1.Time { return metav1.NewTime(time.Date(2030, 1, 1, 0, minutes, 0, 0, time.UTC)) }
+	at := func(minutes int) metav1.Time {
+		return metav1.NewTime(time.Date(2030, 1, 1, 0, minutes, 0, 0, time.UTC))
+	}
 	order := []struct {
 		name string
 		make func(*corev1.Pod)

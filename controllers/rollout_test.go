@@ -46,10 +46,10 @@ func TestRolloutStaysWithinItsBoundsInEveryOrder(t *testing.T) {
 				s := newSim(t, deployment.Controller(), replicaset.Controller())
 				s.put(deploymentOf("web", replicas, strategy(tc.surge, tc.unavailable)))
 				s.finish()
-				templates := rapid.SliceOfN(rapid.IntRange(1, 3), 1, 3).Draw(rt, "templates")
+				templates := rapid.SliceOfN(rapid.IntRange(1, 3), 1, 2).Draw(rt, "templates")
 				for _, version := range templates {
 					s.changeTemplate("web", fmt.Sprint("app:", version))
-					for range rapid.IntRange(0, 60).Draw(rt, "steps") {
+					for range rapid.IntRange(0, 40).Draw(rt, "steps") {
 						s.step(rapid.IntRange(0, 1<<20).Draw(rt, "pick"))
 						s.mustKeep(int(replicas), limit)
 					}

@@ -148,7 +148,9 @@ func (s *sim) replicaSets() []*appsv1.ReplicaSet {
 	return slices.Collect(state.List[*appsv1.ReplicaSet](s.store.View(), ""))
 }
 
-func (s *sim) pods() []*corev1.Pod { return slices.Collect(state.List[*corev1.Pod](s.store.View(), "")) }
+func (s *sim) pods() []*corev1.Pod {
+	return slices.Collect(state.List[*corev1.Pod](s.store.View(), ""))
+}
 
 func (s *sim) uids() []string {
 	var uids []string

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mainstay-cluster/mainstay/controllers/engine"
@@ -30,7 +29,7 @@ func ofReplicaSet(r state.Reader, rs *appsv1.ReplicaSet, add func(state.Key)) {
 		return
 	}
 	for d := range state.List[*appsv1.Deployment](r, rs.Namespace) {
-		if podcontrol.Selector(d.Spec.Selector).Matches(labels.Set(rs.Labels)) {
+		if podcontrol.Selects(d.Spec.Selector, rs.Labels) {
 			add(state.KeyOf(d))
 		}
 	}
@@ -39,9 +38,8 @@ func ofReplicaSet(r state.Reader, rs *appsv1.ReplicaSet, add func(state.Key)) {
 // claim lets go of ReplicaSets that the selector no longer selects and takes in those without a controller that it does,
 // unless the repository declares them by themselves.
 func (r *rollout) claim() {
-	selector := podcontrol.Selector(r.d.Spec.Selector)
 	for _, rs := range slices.Collect(state.ListBy(r.tx, tables.ReplicaSetsByOwner, string(r.d.UID))) {
-		if !selector.Matches(labels.Set(rs.Labels)) {
+		if !podcontrol.Selects(r.d.Spec.Selector, rs.Labels) {
 			released := rs.DeepCopy()
 			released.OwnerReferences = slices.DeleteFunc(released.OwnerReferences, func(ref metav1.OwnerReference) bool {
 				return ref.UID == r.d.UID
@@ -50,7 +48,7 @@ func (r *rollout) claim() {
 		}
 	}
 	for _, rs := range slices.Collect(state.ListBy(r.tx, tables.ReplicaSetsByOwner, "")) {
-		if rs.Namespace == r.d.Namespace && selector.Matches(labels.Set(rs.Labels)) && !r.declared(rs) {
+		if rs.Namespace == r.d.Namespace && podcontrol.Selects(r.d.Spec.Selector, rs.Labels) && !r.declared(rs) {
 			adopted := rs.DeepCopy()
 			gvk := object.KindOf(r.d).GroupVersionKind
 			adopted.OwnerReferences = append(adopted.OwnerReferences, *metav1.NewControllerRef(r.d, gvk))

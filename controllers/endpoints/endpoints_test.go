@@ -129,7 +129,10 @@ func TestOnePodsChangeWritesOneSlice(t *testing.T) {
 		t.Fatalf("%d slices for 250 endpoints, want 3", got)
 	}
 	for i, change := range []func(tx *state.Txn, p *corev1.Pod){
-		func(tx *state.Txn, p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionFalse; tx.SetStatus(p) },
+		func(tx *state.Txn, p *corev1.Pod) {
+			p.Status.Conditions[0].Status = corev1.ConditionFalse
+			tx.SetStatus(p)
+		},
 		func(tx *state.Txn, p *corev1.Pod) { tx.Delete(p) },
 	} {
 		before := store.View().Version

@@ -6,7 +6,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/mainstay-cluster/mainstay/controllers/engine"
 	"github.com/mainstay-cluster/mainstay/controllers/podcontrol"
@@ -37,13 +36,16 @@ func orphans() engine.Controller {
 }
 
 func deleteOrphans(tx *state.Txn, _ state.Key, now time.Time) (time.Duration, error) {
+	if !activated(tx) {
+		return 0, nil
+	}
 	var unwanted []*corev1.Pod
 	for pod := range state.ListBy(tx, tables.PodsByOwner, "") {
 		if pod.DeletionTimestamp == nil && !declared(tx, pod) {
 			unwanted = append(unwanted, pod)
 		}
 	}
-	if len(unwanted) == 0 || !activated(tx) || !allObserved(tx) {
+	if len(unwanted) == 0 || !allObserved(tx) {
 		return 0, nil
 	}
 	for _, pod := range unwanted {
@@ -83,7 +85,7 @@ func selected(r state.Reader, pod *corev1.Pod) bool {
 		return false
 	}
 	for rs := range state.List[*appsv1.ReplicaSet](r, pod.Namespace) {
-		if podcontrol.Selector(rs.Spec.Selector).Matches(labels.Set(pod.Labels)) {
+		if podcontrol.Selects(rs.Spec.Selector, pod.Labels) {
 			return true
 		}
 	}
@@ -97,7 +99,7 @@ func replaces(r state.Reader, pod *corev1.Pod) bool {
 		return false
 	}
 	for d := range state.List[*appsv1.Deployment](r, pod.Namespace) {
-		if podcontrol.Selector(d.Spec.Selector).Matches(labels.Set(pod.Labels)) && d.Status.AvailableReplicas < wanted(d) {
+		if podcontrol.Selects(d.Spec.Selector, pod.Labels) && d.Status.AvailableReplicas < wanted(d) {
 			return true
 		}
 	}

@@ -72,11 +72,20 @@ func AvailableIn(pod *corev1.Pod, minReady time.Duration, now time.Time) (time.D
 	return max(since.Add(minReady).Sub(now), 0), true
 }
 
-// Selector is the compiled form of a selector; one that is nil, empty or invalid selects nothing, never everything.
-func Selector(s *metav1.LabelSelector) labels.Selector {
-	compiled, err := metav1.LabelSelectorAsSelector(s)
-	if err != nil || compiled.Empty() {
-		return labels.Nothing()
+// Selects says whether a selector selects these labels. One that is nil, empty or invalid selects nothing, never
+// everything. It is asked of every selector of a namespace, so it compiles only what labels alone do not decide.
+func Selects(s *metav1.LabelSelector, set map[string]string) bool {
+	if s == nil || len(s.MatchLabels)+len(s.MatchExpressions) == 0 {
+		return false
 	}
-	return compiled
+	for name, value := range s.MatchLabels {
+		if have, ok := set[name]; !ok || have != value {
+			return false
+		}
+	}
+	if len(s.MatchExpressions) == 0 {
+		return true
+	}
+	compiled, err := metav1.LabelSelectorAsSelector(s)
+	return err == nil && compiled.Matches(labels.Set(set))
 }

@@ -6,7 +6,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/mainstay-cluster/mainstay/controllers/podcontrol"
 	"github.com/mainstay-cluster/mainstay/object"
@@ -16,13 +15,12 @@ import (
 
 // claim lets go of Pods that the selector no longer selects and takes in those without a controller that it does.
 func claim(tx *state.Txn, rs *appsv1.ReplicaSet) {
-	selector := podcontrol.Selector(rs.Spec.Selector)
 	for _, pod := range owned(tx, rs, podcontrol.Active) {
-		if !selector.Matches(labels.Set(pod.Labels)) {
+		if !podcontrol.Selects(rs.Spec.Selector, pod.Labels) {
 			release(tx, rs, pod)
 		}
 	}
-	for _, pod := range orphans(tx, rs, selector) {
+	for _, pod := range orphans(tx, rs) {
 		adopted := pod.DeepCopy()
 		gvk := object.KindOf(rs).GroupVersionKind
 		adopted.OwnerReferences = append(adopted.OwnerReferences, *metav1.NewControllerRef(rs, gvk))
@@ -40,14 +38,14 @@ func release(tx *state.Txn, rs *appsv1.ReplicaSet, pod *corev1.Pod) {
 
 // orphans lists the Pods to adopt: active, selected, without a controller. A Pod that the repository declares by itself
 // is not one: it would be deleted as surplus here and created again from the repository, for ever.
-func orphans(r state.Reader, rs *appsv1.ReplicaSet, selector labels.Selector) []*corev1.Pod {
+func orphans(r state.Reader, rs *appsv1.ReplicaSet) []*corev1.Pod {
 	where := rs.Namespace
 	if hash := rs.Spec.Selector.MatchLabels[appsv1.DefaultDeploymentUniqueLabelKey]; hash != "" {
 		where += "/" + hash
 	}
 	var found []*corev1.Pod
 	for pod := range state.ListBy(r, tables.OrphanPods, where) {
-		if podcontrol.Active(pod) && selector.Matches(labels.Set(pod.Labels)) && !declared(r, pod) {
+		if podcontrol.Active(pod) && podcontrol.Selects(rs.Spec.Selector, pod.Labels) && !declared(r, pod) {
 			found = append(found, pod)
 		}
 	}

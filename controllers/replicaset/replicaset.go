@@ -8,7 +8,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/mainstay-cluster/mainstay/controllers/engine"
 	"github.com/mainstay-cluster/mainstay/controllers/podcontrol"
@@ -44,7 +43,7 @@ func ofPod(r state.Reader, pod *corev1.Pod, add func(state.Key)) {
 		return
 	}
 	for rs := range state.List[*appsv1.ReplicaSet](r, pod.Namespace) {
-		if podcontrol.Selector(rs.Spec.Selector).Matches(labels.Set(pod.Labels)) {
+		if podcontrol.Selects(rs.Spec.Selector, pod.Labels) {
 			add(state.KeyOf(rs))
 		}
 	}
