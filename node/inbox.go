@@ -42,8 +42,8 @@ func (w *worker) dismiss() { w.tell(func(in *inbox) { in.gone = true }) }
 func (w *worker) see(number uint64, p runtime.Pod) {
 	w.mu.Lock()
 	w.inbox.seen, w.inbox.engine = number, p
-	news := w.hungry || !sameLook(&w.seen, &p)
-	w.seen = p
+	news := w.hungry || w.seen == nil || !sameLook(w.seen, &p)
+	w.seen = &p
 	w.mu.Unlock()
 	if news {
 		w.tell(func(*inbox) {})
@@ -66,8 +66,8 @@ func (w *worker) takeIn(now time.Time) {
 	w.mu.Lock()
 	in := w.inbox
 	w.inbox = inbox{}
-	if in.seen < w.need {
-		w.seen = runtime.Pod{} // it is older than what we did: whatever the next look shows is news
+	if in.seen > 0 && in.seen < w.need {
+		w.seen = nil // it is older than what we did: whatever the next look shows is news
 	}
 	w.mu.Unlock()
 	o := w.known

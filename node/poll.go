@@ -124,12 +124,12 @@ func (a *agent) apply(ctx context.Context, resp link.PodsResponse) {
 		}
 	}
 	for _, uid := range resp.Gone {
+		delete(a.have, uid) // once is enough: what is asked for again would be answered at once, as long as it takes to stop
 		if w := a.workers[uid]; w != nil {
 			a.cfg.Log.Info("pod is not wanted here any more", "pod", w.ref.Namespace+"/"+w.ref.Name, "uid", uid)
 			w.dismiss()
 			continue
 		}
-		delete(a.have, uid)
 		a.tools.reporter.forget(uid)
 	}
 }

@@ -334,8 +334,8 @@ func inCluster(t *testing.T, test func(c *cluster)) {
 		c := &cluster{t: t, server: newServer(), engine: runtimetest.NewFake(image1, image2), dir: dir}
 		c.answering(nil)
 		c.start()
+		defer func() { c.stop() }()
 		test(c)
-		c.stop()
 	})
 }
 

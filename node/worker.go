@@ -42,7 +42,7 @@ type worker struct {
 	mu      sync.Mutex
 	inbox   inbox                   // guarded by mu
 	pod     *corev1.Pod             // as desired, with what was last made of it all as its status; guarded by mu
-	seen    runtime.Pod             // the newest look; guarded by mu
+	seen    *runtime.Pod            // the newest look, nil if any is news; guarded by mu
 	hungry  bool                    // any look is news; guarded by mu
 	cancel  context.CancelCauseFunc // ends the step in hand if a removal makes it pointless; nil if none is; guarded by mu
 	wake    chan struct{}           // capacity 1: a token, not a queue
