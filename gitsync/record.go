@@ -1,7 +1,6 @@
 package gitsync
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -17,8 +16,6 @@ import (
 const (
 	// RevisionNameLen is how many characters of a commit name its Revision.
 	RevisionNameLen = 12
-	// maxRevisions are kept.
-	maxRevisions = 100
 	// maxProblems are kept of a rejected commit.
 	maxProblems = 50
 )
@@ -80,7 +77,7 @@ func at(t time.Time) *metav1.Time { return &metav1.Time{Time: t.Truncate(time.Se
 func putRevision(tx *state.Txn, t taken, status object.RevisionStatus) {
 	rev := &object.Revision{Spec: object.RevisionSpec{
 		Commit: t.hash.String(), Author: t.author, Subject: t.subject, CommitTime: metav1.NewTime(t.when), Branch: t.branch,
-		Sequence: trim(tx, RevisionName(t.hash.String())) + 1,
+		Sequence: sequence(tx) + 1,
 	}, Status: status}
 	rev.Name = RevisionName(t.hash.String())
 	old, known := state.Get[*object.Revision](tx, state.KeyOf(rev))
@@ -93,24 +90,10 @@ func putRevision(tx *state.Txn, t taken, status object.RevisionStatus) {
 	tx.SetStatus(rev)
 }
 
-// trim deletes the oldest Revisions so that there is room for one called next, and returns the highest sequence. The one
-// that is in force stays.
-func trim(tx *state.Txn, next string) (highest int64) {
-	inForce := ""
-	if cluster := plan.LiveCluster(tx); cluster != nil {
-		inForce = cluster.Status.Revision
-	}
-	all := slices.Collect(state.List[*object.Revision](tx, ""))
-	slices.SortFunc(all, func(a, b *object.Revision) int { return cmp.Compare(b.Spec.Sequence, a.Spec.Sequence) })
-	kept := 1
-	for _, rev := range all {
+// sequence is that of the newest Revision.
+func sequence(r state.Reader) (highest int64) {
+	for rev := range state.List[*object.Revision](r, "") {
 		highest = max(highest, rev.Spec.Sequence)
-		if rev.Name == next || rev.Name == inForce {
-			continue
-		}
-		if kept++; kept >= maxRevisions {
-			tx.Delete(rev)
-		}
 	}
 	return highest
 }

@@ -166,6 +166,10 @@ func (s *remoteSource) fetchFrom(ctx context.Context, conn connection, at head) 
 	if err != nil && !errors.Is(err, git.NoErrAlreadyUpToDate) {
 		return s.explain(ctx, "fetch", err)
 	}
+	// Only so that git itself can look at the copy.
+	if err := s.cache.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, ref)); err != nil {
+		return fmt.Errorf("copy of %s: %w", s.at, err)
+	}
 	if _, err := object.GetCommit(s.cache, at.hash); err != nil {
 		// The branch moved between the look and the fetch: what was fetched is found at the next look.
 		return &unreachableError{fmt.Errorf("%s: branch %s moved while it was fetched", s.at, at.branch)}
