@@ -193,18 +193,18 @@ func TestUnsupported(t *testing.T) {
 	kind := object.KindFor[*corev1.Pod]()
 	raw := map[string]any{
 		"spec": map[string]any{
-			"hostPID":           false,
-			"hostIPC":           true,
-			"priorityClassName": nil,
-			"subdomain":         "x",
-			"containers":        []any{map[string]any{"name": "a", "ports": []any{map[string]any{"protocol": "SCTP"}}, "volumeDevices": []any{}}},
-			"volumes":           []any{map[string]any{"name": "v", "emptyDir": map[string]any{}}, map[string]any{"secret": map[string]any{}}},
+			"setHostnameAsFQDN":  false,
+			"enableServiceLinks": true,
+			"priorityClassName":  nil,
+			"subdomain":          "x",
+			"containers":         []any{map[string]any{"name": "a", "ports": []any{map[string]any{"protocol": "SCTP"}}, "volumeDevices": []any{}}},
+			"volumes":            []any{map[string]any{"name": "v", "emptyDir": map[string]any{}}, map[string]any{"secret": map[string]any{}}},
 		},
 		"status": map[string]any{},
 	}
 	want := []string{
 		"spec.containers[0].ports[0].protocol", "spec.containers[0].volumeDevices",
-		"spec.hostIPC", "spec.subdomain", "spec.volumes[1].secret",
+		"spec.enableServiceLinks", "spec.subdomain", "spec.volumes[1].secret",
 	}
 	var got []string
 	for _, err := range Unsupported(kind, raw) {
