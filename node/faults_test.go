@@ -371,6 +371,31 @@ func TestGonePodsAreStopped(t *testing.T) {
 	})
 }
 
+// A Pod that takes its time to stop must not make the agent ask for it again and again.
+func TestGonePodThatStopsSlowlyCostsNoPolls(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.engine.Behave(func(runtime.ContainerConfig) runtimetest.Behaviour { return runtimetest.Behaviour{IgnoresTerm: true} })
+		c.server.bind(aPod("web"))
+		c.settle()
+		before := c.polls()
+		c.server.answerWith(func(path string) error {
+			if path == link.PathPods && c.polls() > before+100 {
+				panic("the agent polls without end")
+			}
+			return nil
+		})
+		c.server.drop("uid-web")
+		c.after(20 * time.Second)
+		if got := c.polls() - before; got > 5 {
+			t.Errorf("%d polls in 20s, want a few", got)
+		}
+		c.after(20 * time.Second)
+		if c.id("uid-web", "app") != "" {
+			t.Error("the Pod was not removed")
+		}
+	})
+}
+
 // What was deleted while the agent was down is not started first.
 func TestDeletedWhileTheAgentWasDown(t *testing.T) {
 	inCluster(t, func(c *cluster) {

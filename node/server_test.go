@@ -401,6 +401,13 @@ func (c *cluster) id(uid types.UID, container string) string {
 	return id
 }
 
+// polls counts the long polls so far.
+func (c *cluster) polls() int {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	return c.server.requests[link.PathPods]
+}
+
 func (c *cluster) wants(uid types.UID, want string) {
 	c.t.Helper()
 	if got := c.server.show(uid); got != want {
