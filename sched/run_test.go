@@ -111,6 +111,9 @@ func TestAPodThatFitsNowhereSaysWhyOnce(t *testing.T) {
 		if got := s.View().Version; got != version+5 {
 			t.Errorf("%d writes of its own, want none", got-version-5)
 		}
+		change(t, s, "other0", func(tx *state.Txn, p *corev1.Pod) { tx.Delete(p) }) // It is looked at again, in vain.
+		time.Sleep(gather)
+		synctest.Wait()
 		if got := events(s, "big"); len(got) != 1 || got["FailedScheduling: "+why] != 1 {
 			t.Errorf("events = %v", got)
 		}

@@ -23,6 +23,7 @@ const (
 	killDir       = "MAINSTAY_TEST_KILL_DIR" // tells a child of the test binary to write there until it is killed
 	killObjects   = 24                       // of killObjectSize each: a transaction of two staged parts
 	killSize      = 25_000
+	killTime      = 35 * time.Second
 	killSnapshots = 10 << 20 // so that kills also hit snapshots and the trimming of the log
 )
 
@@ -93,21 +94,22 @@ func TestKilledAtAnyInstantTheStateIsOneTransactionOrTheNext(t *testing.T) {
 	if testing.Short() {
 		kills = 10
 	}
-	acked := 0
-	for range kills {
-		if n := runAndKill(t, dir); n > 0 {
+	acked, done := 0, 0
+	pace := paceOf(t, filepath.Join(t.TempDir(), "raft"))
+	for start := time.Now(); done < kills && time.Since(start) < killTime; done++ {
+		if n := runAndKill(t, dir, time.Duration(rand.Int64N(int64(3*pace)))); n > 0 {
 			acked = n
 		}
 		acked = checkWhole(t, dir, acked)
 	}
-	t.Logf("%d transactions over %d kills", acked, kills)
-	if acked < kills/4 {
-		t.Errorf("only %d transactions over %d kills: the kills came too early to mean anything", acked, kills)
+	t.Logf("%d transactions over %d kills, %v each", acked, done, pace)
+	if done < 10 || acked < done/4 {
+		t.Errorf("only %d transactions over %d kills: that means nothing", acked, done)
 	}
 }
 
-// runAndKill starts a writer, kills it at a random instant, and returns the last number that it saw acknowledged, 0 for none.
-func runAndKill(t *testing.T, dir string) int {
+// writer starts a child that writes to dir.
+func writer(t *testing.T, dir string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), killDir+"="+dir)
@@ -119,14 +121,40 @@ func runAndKill(t *testing.T, dir string) int {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewReader(out)
-	wait := time.Duration(rand.Int64N(int64(40 * time.Millisecond)))
-	if rand.IntN(5) > 0 { // One in five dies while it starts.
-		if line, err := lines.ReadString('\n'); err != nil || line != "leading\n" {
-			t.Fatalf("the writer did not start: %q, %v", line, err)
-		}
+	return cmd, bufio.NewReader(out)
+}
+
+// expect reads one line of a writer.
+func expect(t *testing.T, lines *bufio.Reader, want string) {
+	t.Helper()
+	if line, err := lines.ReadString('\n'); err != nil || line != want+"\n" {
+		t.Fatalf("the writer said %q, %v; want %q", line, err, want)
 	}
-	time.AfterFunc(wait, func() { _ = cmd.Process.Kill() })
+}
+
+// paceOf is how long one transaction takes here and now: kills at random within a few of them hit all there is to hit.
+func paceOf(t *testing.T, dir string) time.Duration {
+	t.Helper()
+	cmd, lines := writer(t, dir)
+	expect(t, lines, "leading")
+	start := time.Now()
+	expect(t, lines, "1")
+	expect(t, lines, "2")
+	pace := time.Since(start) / 2
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	return pace
+}
+
+// runAndKill starts a writer, kills it a while after it began to lead, or, one time in five, after it was started, and
+// returns the last number that it saw acknowledged, 0 for none.
+func runAndKill(t *testing.T, dir string, after time.Duration) int {
+	t.Helper()
+	cmd, lines := writer(t, dir)
+	if rand.IntN(5) > 0 {
+		expect(t, lines, "leading")
+	}
+	time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
 	printed, err := io.ReadAll(lines)
 	if err != nil {
 		t.Fatal(err)
