@@ -75,7 +75,10 @@ func serve(t testing.TB, cfg api.Config, objects ...object.Object) *server {
 	s := &server{t: t, store: cfg.Store, api: api.New(cfg), watch: make(chan string, 64)}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("watch") {
-			s.watch <- r.URL.Path
+			select {
+			case s.watch <- r.URL.Path:
+			default: // nobody cares
+			}
 		}
 		s.api.ServeHTTP(w, r)
 	}))
