@@ -130,7 +130,7 @@ func TestANewTermWritesNothing(t *testing.T) {
 }
 
 // measured is the value of a counter, or how often a histogram was observed, over all labels.
-func measured(t *testing.T, registry *prometheus.Registry, name string) (n int) {
+func measured(t testing.TB, registry *prometheus.Registry, name string) (n int) {
 	t.Helper()
 	families, err := registry.Gather()
 	must(t, err)
