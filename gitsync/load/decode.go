@@ -21,8 +21,9 @@ import (
 // types), but finds every mistake at once and knows where each stands. What it accepts, sigs.k8s.io/json accepts
 // with the same result: a test compares them.
 type decoder struct {
-	report func(at position, field, message string)
-	path   []step // to the value being decoded
+	report  func(at position, field, message string)
+	path    []step // to the value being decoded
+	unknown int    // fields so far
 }
 
 // step is a field, a map key or, if name is "", a list index.
@@ -100,10 +101,18 @@ func (d *decoder) object(v *value, dst reflect.Value) {
 		if index, known := fields.index[k.name]; known {
 			d.decode(v.items[i], dst.FieldByIndex(index))
 		} else {
-			d.report(k.position, d.field(), unknownField(k.name, fields.names))
+			d.report(k.position, d.field(), d.unknownField(k.name, fields.names))
 		}
 		d.pop()
 	}
+}
+
+// unknownField stops searching for what was meant when nobody will read it.
+func (d *decoder) unknownField(name string, known []string) string {
+	if d.unknown++; d.unknown > maxFileProblems {
+		known = nil
+	}
+	return unknownField(name, known)
 }
 
 func (d *decoder) mapping(v *value, dst reflect.Value) {

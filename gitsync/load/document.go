@@ -152,6 +152,10 @@ func settle(obj object.Object) {
 
 // fieldProblem finds the place of a validation error. What is missing is missed where it would belong.
 func (r *reader) fieldProblem(kind object.Kind, v *value, err *field.Error) {
+	if r.problems.full() {
+		r.problems.omitted++
+		return
+	}
 	at, pos, complete := v.place(err.Field)
 	bad, isText := err.BadValue.(string)
 	switch {
@@ -187,6 +191,7 @@ func withoutFields(errs field.ErrorList, reported []string) field.ErrorList {
 	if len(reported) == 0 {
 		return errs
 	}
+	reported = reported[:min(len(reported), maxFileProblems)] // no more are shown
 	var left field.ErrorList
 	for _, err := range errs {
 		follows := slices.ContainsFunc(reported, func(f string) bool {
@@ -238,11 +243,20 @@ func foldStringData(secret *corev1.Secret, v *value) {
 	if secret.Data == nil {
 		secret.Data = make(map[string][]byte, len(secret.StringData))
 	}
-	for i, k := range v.get("stringData").keys {
-		text := v.get("stringData").items[i]
+	index := make(map[string]int, len(data.keys))
+	for i, k := range data.keys {
+		index[k.name] = i
+	}
+	texts := v.get("stringData")
+	for i, k := range texts.keys {
 		secret.Data[k.name] = []byte(secret.StringData[k.name])
 		encoded := base64.StdEncoding.EncodeToString([]byte(secret.StringData[k.name]))
-		data.set(k.name, &value{form: formText, text: encoded, position: text.position})
+		item := &value{form: formText, text: encoded, position: texts.items[i].position}
+		if at, has := index[k.name]; has {
+			data.items[at] = item
+			continue
+		}
+		data.keys, data.items = append(data.keys, k), append(data.items, item)
 	}
 	secret.StringData = nil
 	v.set("data", data)

@@ -60,7 +60,8 @@ func subtree(entries []Entry, name string) (plumbing.Hash, bool) {
 
 func (t *gitTree) Prefix() string { return t.prefix }
 
-func (t *gitTree) List(_ context.Context, dir Entry) ([]Entry, error) {
+func (t *gitTree) List(_ context.Context, dir Entry) (entries []Entry, err error) {
+	defer damaged(&err)
 	hash := t.root
 	if dir.Path != "" {
 		hash = plumbing.NewHash(dir.ID)
@@ -102,7 +103,8 @@ func modeOf(m filemode.FileMode) Mode {
 	return ModeOther
 }
 
-func (t *gitTree) Read(_ context.Context, file Entry, limit int64) ([]byte, error) {
+func (t *gitTree) Read(_ context.Context, file Entry, limit int64) (data []byte, err error) {
+	defer damaged(&err)
 	hash := plumbing.NewHash(file.ID)
 	if err := t.checkSize(hash, limit); err != nil {
 		return nil, err
@@ -116,7 +118,7 @@ func (t *gitTree) Read(_ context.Context, file Entry, limit int64) ([]byte, erro
 		return nil, fmt.Errorf("blob %s: %w", hash, err)
 	}
 	// One byte more than the header promised would be a lie of the pack.
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	data, err = io.ReadAll(io.LimitReader(r, limit+1))
 	if err = errors.Join(err, r.Close()); err != nil {
 		return nil, fmt.Errorf("blob %s: %w", hash, err)
 	}
@@ -124,6 +126,13 @@ func (t *gitTree) Read(_ context.Context, file Entry, limit int64) ([]byte, erro
 		return nil, &TooLargeError{Size: int64(len(data)), Limit: limit}
 	}
 	return data, nil
+}
+
+// damaged turns a panic of the Git library, which some corrupt packs bring about, into an error of the one tree.
+func damaged(err *error) {
+	if reason := recover(); reason != nil {
+		*err = fmt.Errorf("the object database is damaged: %v", reason)
+	}
 }
 
 // checkSize asks for the size in the object's header, so that a bomb is never unpacked.

@@ -318,6 +318,27 @@ func TestACommitThatTouchesThreeFilesDecodesThree(t *testing.T) {
 	}
 }
 
+// brokenStore panics where go-git may on a corrupt pack.
+type brokenStore struct{ *memory.Storage }
+
+func (s brokenStore) EncodedObject(t plumbing.ObjectType, h plumbing.Hash) (plumbing.EncodedObject, error) {
+	if t == plumbing.BlobObject {
+		panic("index out of range")
+	}
+	return s.Storage.EncodedObject(t, h)
+}
+
+func TestADamagedRepositoryIsAnError(t *testing.T) {
+	r := newRepo(t)
+	tree, err := Git(brokenStore{r.store}, r.commit(r.files(map[string]string{"a.yaml": configMap("a")})), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, problems, err := new(Loader).Load(t.Context(), tree); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("problems %v, err %v", problems, err)
+	}
+}
+
 func TestLoadEndsWithItsContext(t *testing.T) {
 	r := newRepo(t)
 	tree := r.at(r.files(map[string]string{"a.yaml": configMap("a")}), "")

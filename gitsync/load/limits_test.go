@@ -7,6 +7,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 // tooSlow is what even a loaded machine needs only for an input whose cost has exploded: all of these take milliseconds.
@@ -21,16 +25,17 @@ func TestLimits(t *testing.T) {
 	}{
 		"quadratic aliases": {"a.yaml", header + "data:\n  a: &a " + strings.Repeat("x", 10_000) + "\n" + keys(2000, "*a"),
 			"a.yaml:5:3: grows to more than 1048576 bytes when its aliases are written out"},
-		"deep flow":            {"a.yaml", "a: " + strings.Repeat("[", 100_000), "a.yaml:1:1: is nested far too deep"},
-		"deep block":           {"a.yaml", deepBlock(3000), "a.yaml:65:65: is nested more than 64 levels deep"},
-		"deep through alias":   {"a.yaml", "a: &a " + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "\nb: " + strings.Repeat("[", 40) + "*a" + strings.Repeat("]", 40), "a.yaml:2:44: is nested more than 64 levels deep"},
-		"deep json":            {"a.json", strings.Repeat("[", 100_000), "a.json:1:65: is nested more than 64 levels deep"},
-		"one byte too many":    {"a.yaml", header + "#" + strings.Repeat("x", maxFileBytes), "a.yaml:1:1: is 1048628 bytes large; a manifest may be 1048576 at most"},
-		"a large scalar":       {"a.yaml", header + "data: {a: " + strings.Repeat("x", maxFileBytes-100) + "}\n", ""},
-		"a large Secret":       {"a.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: c}\ndata: {a: " + strings.Repeat("QUFB", 200_000) + "}\n", ""},
-		"many keys":            {"a.yaml", header + "data:\n" + keys(60_000, "b"), ""},
-		"long environment":     {"a.yaml", podWith("env: [{name: A, value: " + strings.Repeat("x", 200_000) + "}]"), "a.yaml:8:28: Pod default/p: spec.containers[0].env[0].value: may not be more than 131069 bytes"},
-		"many empty documents": {"a.yaml", strings.Repeat("---\n", 100_000) + header, ""},
+		"deep flow":              {"a.yaml", "a: " + strings.Repeat("[", 100_000), "a.yaml:1:1: is nested far too deep"},
+		"deep block":             {"a.yaml", deepBlock(3000), "a.yaml:65:65: is nested more than 64 levels deep"},
+		"deep through alias":     {"a.yaml", "a: &a " + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "\nb: " + strings.Repeat("[", 40) + "*a" + strings.Repeat("]", 40), "a.yaml:2:44: is nested more than 64 levels deep"},
+		"deep json":              {"a.json", strings.Repeat("[", 100_000), "a.json:1:65: is nested more than 64 levels deep"},
+		"one byte too many":      {"a.yaml", header + "#" + strings.Repeat("x", maxFileBytes), "a.yaml:1:1: is 1048628 bytes large; a manifest may be 1048576 at most"},
+		"a large scalar":         {"a.yaml", header + "data: {a: " + strings.Repeat("x", maxFileBytes-100) + "}\n", ""},
+		"a large Secret":         {"a.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: c}\ndata: {a: " + strings.Repeat("QUFB", 200_000) + "}\n", ""},
+		"many keys":              {"a.yaml", header + "data:\n" + keys(60_000, "b"), ""},
+		"long environment":       {"a.yaml", podWith("env: [{name: A, value: " + strings.Repeat("x", 200_000) + "}]"), "a.yaml:8:28: Pod default/p: spec.containers[0].env[0].value: may not be more than 131069 bytes"},
+		"many texts of a Secret": {"a.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: c}\nstringData:\n" + keys(60_000, "b"), ""},
+		"many empty documents":   {"a.yaml", strings.Repeat("---\n", 100_000) + header, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
@@ -66,20 +71,31 @@ func podWith(field string) string {
 }
 
 func TestTooManyObjects(t *testing.T) {
-	item := "- {apiVersion: v1, kind: Namespace, metadata: {name: n%d}}\n"
-	files := map[string]string{}
-	for f := range 6 {
-		var b strings.Builder
-		b.WriteString("apiVersion: v1\nkind: List\nitems:\n")
-		for i := range 10_000 {
-			fmt.Fprintf(&b, item, f*10_000+i)
-		}
-		files[fmt.Sprintf("%d.yaml", f)] = b.String()
+	var all []located
+	for i := range maxObjects + 2 {
+		d := &declaration{Object: Object{Kind: object.KindFor[*corev1.Namespace](), Object: &corev1.Namespace{}, Line: 1},
+			id: identity{kind: "Namespace", name: fmt.Sprint("n", i)}, at: position{1, 1}}
+		all = append(all, located{declaration: d, path: fmt.Sprint(i, ".yaml")})
 	}
-	_, problems := loadFiles(t, files)
-	want := []string{"5.yaml:4:3: Namespace n50000: the tree declares more than 50000 objects"}
-	if !slices.Equal(problems, want) {
-		t.Errorf("got %.300s", problems)
+	problems := checkAll(all, false)
+	if len(problems) != 1 || problems[0].String() != "50000.yaml:1:1: Namespace n50000: the tree declares more than 50000 objects" {
+		t.Errorf("got %.300v", problems)
+	}
+}
+
+// What is wrong sixty thousand times must not be looked for sixty thousand times in sixty thousand places.
+func TestManyProblemsAreCheap(t *testing.T) {
+	for name, text := range map[string]string{
+		"bad keys":       "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n" + strings.ReplaceAll(keys(60_000, "b"), "k", "k/"),
+		"bad values":     "apiVersion: v1\nkind: Secret\nmetadata: {name: c}\ndata:\n" + keys(60_000, "b"),
+		"unknown fields": "apiVersion: v1\nkind: Pod\nmetadata: {name: c}\nspec:\n" + keys(60_000, "b"),
+		"bad labels":     "apiVersion: v1\nkind: Namespace\nmetadata:\n name: c\n labels:\n" + strings.ReplaceAll(keys(60_000, "b"), "k", "k/k/"),
+	} {
+		start := time.Now()
+		_, problems := loadFiles(t, map[string]string{"a.yaml": text})
+		if took := time.Since(start); took > tooSlow || len(problems) < 501 {
+			t.Errorf("%s: %d problems after %v", name, len(problems), took)
+		}
 	}
 }
 

@@ -23,6 +23,9 @@ func (p *problems) add(problem object.Problem) {
 	p.list = append(p.list, problem)
 }
 
+// full reports whether more problems would only be counted: then their places need not be looked for.
+func (p *problems) full() bool { return len(p.list) >= maxFileProblems }
+
 func (p *problems) at(pos position, format string, args ...any) {
 	p.add(object.Problem{Line: pos.line, Column: pos.col, Message: fmt.Sprintf(format, args...)})
 }

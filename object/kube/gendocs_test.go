@@ -42,6 +42,26 @@ a value that is not listed here rejects the commit that names it, with the file,
 what it means in Kubernetes, with Kubernetes' own defaults and validation. A field that is null, and ` + "`status: {}`" + `, count as
 not written.
 
+## How files are read
+
+Files ending in .yaml, .yml or .json below --path, except names that begin with a dot and what .mainstayignore (gitignore
+syntax, in any directory) names. Symbolic links, submodules and Git LFS pointers are not followed: where one stands for a
+manifest, it is a problem.
+
+- YAML is read as kubectl reads it, several documents to a file, and ` + "`kind: List`" + ` is taken apart. Anchors, aliases and merge
+  keys (` + "`<<`" + `) work within a document, as long as it would be no more than 1 MiB with all aliases written out. Other tags than
+  ` + "`!!str`" + `, keys that are not text, keys set twice, and anything that is not plain UTF-8 text are problems.
+- Nothing is guessed: ` + "`no`, `1.10` or `8080`" + ` where text belongs must be quoted; whole numbers are written in plain digits; an item or a
+  map value without a value is a problem.
+- Beyond Kubernetes' own validation: images must be well-formed, environment names unique, node ports within 30000-32767,
+  a ConfigMap, Secret, key or Namespace that is needed must be declared (or optional), and no two workloads of a namespace may
+  select each other's Pods. Labels and annotations under mainstay.dev/ are Mainstay's own.
+- Bounds: 1 MiB a file, 32 MiB and 20,000 names a tree, 32 directories and 64 levels of nesting deep, 50,000 objects.
+- Every problem of a commit is reported at once, as path:line:column, and never with a value of a Secret or of an environment variable.
+- A tree without any object is a problem too. A repository that is meant to be empty holds a mainstay.yaml with a Cluster.
+
+## Kinds
+
 Names and metadata are the same for all kinds: see [Metadata](#metadata). Templates of Pods have the fields of a [Pod](#pod).
 
 `)
