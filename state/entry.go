@@ -205,9 +205,17 @@ func marshal(o object.Object) ([]byte, error) {
 	return json.Marshal(o)
 }
 
+// unmarshal is marshal's inverse. The object may then be encoded by many at a time: a Quantity that is not in its usual
+// form works out its text when it is first asked and keeps it, so it is asked here, by way of its size.
 func unmarshal(b []byte, o object.Object) error {
-	if m, ok := o.(interface{ Unmarshal([]byte) error }); ok {
-		return m.Unmarshal(b)
+	m, ok := o.(interface {
+		Unmarshal([]byte) error
+		Size() int
+	})
+	if !ok {
+		return json.Unmarshal(b, o)
 	}
-	return json.Unmarshal(b, o)
+	err := m.Unmarshal(b)
+	_ = m.Size()
+	return err
 }

@@ -3,14 +3,17 @@ package state_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mainstay-cluster/mainstay/state"
@@ -213,5 +216,61 @@ func TestReadersThatFellBehindAreToldSo(t *testing.T) {
 	}
 	if n, err := state.Changes[*corev1.ConfigMap](s, 1499).Next(t.Context(), buf); n != 1 || err != nil {
 		t.Errorf("the newest change: %d, %v", n, err)
+	}
+}
+
+// Encoding caches the text of a Quantity in the object. Stored objects are encoded by many at a time: by snapshots, by
+// watches, by transactions that compare. Run with -race.
+func TestStoredQuantitiesAreEncodedConcurrently(t *testing.T) {
+	p := pod("a", "n1")
+	for _, text := range []string{"1.5Gi", "0.1", "1E30", "3", "100e3", "123456789012345678901234567890", "0", "1u", "-2.5"} {
+		q := resource.MustParse(text)
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &q}}})
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Env: []corev1.EnvVar{{ValueFrom: &corev1.EnvVarSource{
+			ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.cpu", Divisor: q},
+		}}}})
+	}
+	s := state.New(tables.Schema(), time.Now)
+	log := &statetest.Log{Store: s} // Without the audit, which encodes first.
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Commit(ctx, log) }()
+	if err := s.Leading(ctx); err != nil {
+		t.Fatal(err)
+	}
+	statetest.Put(t, s, p)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			stored, _ := state.Get[*corev1.Pod](s.View(), state.Key{Namespace: "default", Name: "a"})
+			if _, err := json.Marshal(stored); err != nil {
+				t.Error(err)
+			}
+			if err := s.View().Persist(io.Discard); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	cancel()
+	<-done
+}
+
+func TestFeedsSayCompactedAfterARestore(t *testing.T) {
+	s := statetest.New(t, configMap("a", ""))
+	var file bytes.Buffer
+	if err := s.View().Persist(&file); err != nil {
+		t.Fatal(err)
+	}
+	restored := state.New(tables.Schema(), time.Now)
+	before := state.Changes[*corev1.ConfigMap](restored, 0)
+	if err := restored.Restore(&file); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]state.Change[*corev1.ConfigMap], 1)
+	for name, feed := range map[string]*state.Feed[*corev1.ConfigMap]{"from before": before, "from the beginning": state.Changes[*corev1.ConfigMap](restored, 0)} {
+		if _, err := feed.Next(t.Context(), buf); !errors.Is(err, state.ErrCompacted) {
+			t.Errorf("%s: %v, want ErrCompacted", name, err)
+		}
 	}
 }
