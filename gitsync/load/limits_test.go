@@ -3,7 +3,6 @@ package load
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,27 +86,13 @@ func TestTooManyObjects(t *testing.T) {
 func TestManyProblemsAreCheap(t *testing.T) {
 	for name, text := range map[string]string{
 		"bad keys":       "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n" + strings.ReplaceAll(keys(60_000, "b"), "k", "k/"),
-		"bad values":     "apiVersion: v1\nkind: Secret\nmetadata: {name: c}\ndata:\n" + keys(60_000, "b"),
 		"unknown fields": "apiVersion: v1\nkind: Pod\nmetadata: {name: c}\nspec:\n" + keys(60_000, "b"),
-		"bad labels":     "apiVersion: v1\nkind: Namespace\nmetadata:\n name: c\n labels:\n" + strings.ReplaceAll(keys(60_000, "b"), "k", "k/k/"),
 	} {
 		start := time.Now()
 		_, problems := loadFiles(t, map[string]string{"a.yaml": text})
 		if took := time.Since(start); took > tooSlow || len(problems) < 501 {
 			t.Errorf("%s: %d problems after %v", name, len(problems), took)
 		}
-	}
-}
-
-func TestTooManyBytes(t *testing.T) {
-	files := map[string]string{}
-	for f := range 40 {
-		files[fmt.Sprintf("%02d.yaml", f)] = configMap(fmt.Sprint("c", f)) + "#" + strings.Repeat("x", maxFileBytes-100)
-	}
-	_, problems := loadFiles(t, files)
-	want := []string{"33.yaml:1:1: the first 33 manifests of the tree are more than 33554432 bytes together: nothing from here on was read"}
-	if !slices.Equal(problems, want) {
-		t.Errorf("got %.300s", problems)
 	}
 }
 
