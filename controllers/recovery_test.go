@@ -73,7 +73,7 @@ func (s *sim) activate(name string, objects ...object.Object) {
 	})
 }
 
-func sourceOf(t *testing.T, o object.Object) *object.Source {
+func sourceOf(t testing.TB, o object.Object) *object.Source {
 	kind := object.KindOf(o)
 	text, err := json.Marshal(o)
 	if err != nil {

@@ -62,17 +62,19 @@ func (r *rollout) declared(rs *appsv1.ReplicaSet) bool {
 	return ok
 }
 
-// find reads the Deployment's ReplicaSets and which of them has its template: the oldest, if several do.
+// find reads the Deployment's ReplicaSets and which of them has its template: the oldest, if several do. Comparing
+// templates is the costly part, so it is done once.
 func (r *rollout) find() {
 	r.sets = slices.SortedStableFunc(state.ListBy(r.tx, tables.ReplicaSetsByOwner, string(r.d.UID)), func(a, b *appsv1.ReplicaSet) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
 	})
+	matches := func(rs *appsv1.ReplicaSet) bool { return sameTemplate(&rs.Spec.Template, &r.d.Spec.Template) }
+	if known := r.current; known != nil {
+		matches = func(rs *appsv1.ReplicaSet) bool { return rs.UID == known.UID }
+	}
 	r.current = nil
-	for _, rs := range r.sets {
-		if sameTemplate(&rs.Spec.Template, &r.d.Spec.Template) {
-			r.current = rs
-			return
-		}
+	if i := slices.IndexFunc(r.sets, matches); i >= 0 {
+		r.current = r.sets[i]
 	}
 }
 
