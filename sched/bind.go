@@ -2,6 +2,7 @@ package sched
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -29,8 +30,31 @@ type Unschedulable struct {
 
 // Bind places every Pod of tx that has no node, the most important and then the oldest first, and writes what came of it:
 // the node or the reason, and an Event. A Pod that failed for the same reason before is left as it is.
-func Bind(tx *state.Txn, now time.Time) Result {
-	return bind(tx, newView(tx, newMemo()), pending(tx, nil), now)
+func Bind(tx *state.Txn, now time.Time) Result { return bindAll(tx, newMemo(), now) }
+
+func bindAll(tx *state.Txn, remembered *memo, now time.Time) Result {
+	wanting := pending(tx, nil)
+	if len(wanting) == 0 {
+		return Result{}
+	}
+	return bind(tx, newView(tx, remembered), wanting, now)
+}
+
+// Scheduler returns a function that does Bind on a store, in one transaction: what Run does, when one says so, for whoever
+// wants to know what would happen. It remembers between calls what Pods need, and is for one goroutine.
+func Scheduler() func(ctx context.Context, s *state.Store, now time.Time) error {
+	remembered := newMemo()
+	return func(ctx context.Context, s *state.Store, now time.Time) error {
+		var result Result
+		_, err := s.Update(ctx, func(tx *state.Txn) error {
+			result = bindAll(tx, remembered, now)
+			return nil
+		})
+		if !result.empty() {
+			remembered.turn()
+		}
+		return err
+	}
 }
 
 // pending lists the Pods that want a node, in the order in which they get one. Those that skip names are left out.

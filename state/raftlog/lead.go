@@ -82,12 +82,16 @@ func (l *Log) newest(leading bool) bool {
 // repeat calls duties until ctx ends or another server has agreed to lead.
 func (l *Log) repeat(ctx context.Context, duties func(context.Context) error) error {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		began := time.Now()
 		err := l.confirm(ctx)
 		if err == nil {
 			err = duties(ctx)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if time.Since(began) > 2*lastPause { // They had been working.
+			pause = firstPause
 		}
 		l.log.Error("leader's duties ended early", "err", err, "retry", pause)
 		if l.await(ctx, func() error { return l.raft.LeadershipTransfer().Error() }) == nil {
