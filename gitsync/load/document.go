@@ -185,8 +185,8 @@ func keyOrValue(v *value, bad string) position {
 	return v.position
 }
 
-// withoutFields drops errors at, above or below fields that have been reported already; one of a missing field is dropped if the
-// object it is missed in has a field that was not understood: that may be the same one misspelt.
+// withoutFields drops errors at, above or below fields that have been reported already; one of a missing field is dropped
+// if a field beside it looks like the same one misspelt.
 func withoutFields(errs field.ErrorList, reported []string) field.ErrorList {
 	if len(reported) == 0 {
 		return errs
@@ -195,8 +195,7 @@ func withoutFields(errs field.ErrorList, reported []string) field.ErrorList {
 	var left field.ErrorList
 	for _, err := range errs {
 		follows := slices.ContainsFunc(reported, func(f string) bool {
-			return within(err.Field, f) || within(f, err.Field) ||
-				err.Type == field.ErrorTypeRequired && within(f, parent(err.Field))
+			return within(err.Field, f) || within(f, err.Field) || err.Type == field.ErrorTypeRequired && misspells(f, err.Field)
 		})
 		if !follows {
 			left = append(left, err)
@@ -211,8 +210,9 @@ func within(field, above string) bool {
 	return ok && (rest == "" || above == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-func parent(field string) string {
-	return field[:max(strings.LastIndexByte(field, '.'), 0)]
+func misspells(field, wanted string) bool {
+	i, j := strings.LastIndexByte(field, '.')+1, strings.LastIndexByte(wanted, '.')+1
+	return field[:i] == wanted[:j] && closest(field[i:], []string{wanted[j:]}) != ""
 }
 
 // complete fills in what a manifest may leave to its place: the namespace, and Kubernetes' way of writing Secrets as text. It does
