@@ -97,7 +97,7 @@ const (
 	maxDepth      = 32
 )
 
-// collect reads what a server needs of a tree: the manifests and what says which of them to skip, named from the repository's root.
+// collect reads what a server needs of a tree: the manifests and what says which of them to skip, named from the tree's root.
 func collect(ctx context.Context, tree load.Tree) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	var walk func(dir load.Entry, depth int) error
@@ -111,7 +111,7 @@ func collect(ctx context.Context, tree load.Tree) (map[string][]byte, error) {
 			case e.Mode == load.ModeDir && !strings.HasPrefix(path.Base(e.Path), "."):
 				err = walk(e, depth+1)
 			case e.Mode == load.ModeFile && isManifest(e.Path):
-				files[path.Join(tree.Prefix(), e.Path)], err = tree.Read(ctx, e, maxUploadFile)
+				files[e.Path], err = tree.Read(ctx, e, maxUploadFile)
 			}
 			var large *load.TooLargeError
 			if err != nil && !errors.As(err, &large) { // too large and not a problem: it is to be skipped

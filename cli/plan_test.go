@@ -69,11 +69,11 @@ func TestPlanOfWorktreeRefAndDirectory(t *testing.T) {
 		a     string // what stands in a.yaml
 		title string
 	}{
-		"worktree":  {nil, "deploy", []string{"deploy/.mainstayignore", "deploy/a.yaml", "deploy/sub/b.yaml"}, "new", "Plan of the worktree here, below deploy\n"},
-		"ref":       {[]string{"HEAD~1"}, "deploy", []string{"deploy/.mainstayignore", "deploy/a.yaml"}, "old", `"Change things"`},
-		"branch":    {[]string{"master"}, "deploy", []string{"deploy/.mainstayignore", "deploy/a.yaml"}, "new", `"Change things"`},
+		"worktree":  {nil, "deploy", []string{".mainstayignore", "a.yaml", "sub/b.yaml"}, "new", "Plan of the worktree here, below deploy\n"},
+		"ref":       {[]string{"HEAD~1"}, "deploy", []string{".mainstayignore", "a.yaml"}, "old", `"Change things"`},
+		"branch":    {[]string{"master"}, "deploy", []string{".mainstayignore", "a.yaml"}, "new", `"Change things"`},
 		"directory": {[]string{"deploy/sub"}, "", []string{"b.yaml"}, "", "Plan of the files in deploy/sub\n"},
-		"path":      {[]string{"HEAD", "--path", "/deploy/"}, "deploy", []string{"deploy/.mainstayignore", "deploy/a.yaml"}, "new", "Plan of"},
+		"path":      {[]string{"HEAD", "--path", "/deploy/"}, "deploy", []string{".mainstayignore", "a.yaml"}, "new", "Plan of"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := c.run(t, append([]string{"plan"}, tc.arg...)...)
@@ -84,8 +84,8 @@ func TestPlanOfWorktreeRefAndDirectory(t *testing.T) {
 			if diff := cmp.Diff(tc.files, slices.Sorted(maps.Keys(asked.Files))); diff != "" || asked.Path != tc.path {
 				t.Errorf("path %q, files (-want +got):\n%s", asked.Path, diff)
 			}
-			if !strings.Contains(string(asked.Files["deploy/a.yaml"]), tc.a) {
-				t.Errorf("a.yaml is %q", asked.Files["deploy/a.yaml"])
+			if !strings.Contains(string(asked.Files["a.yaml"]), tc.a) {
+				t.Errorf("a.yaml is %q", asked.Files["a.yaml"])
 			}
 		})
 	}
