@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mainstay-cluster/mainstay/object"
@@ -51,6 +52,7 @@ type computation struct {
 	rules    Rules
 	r        state.Reader
 	seen     map[identity]bool
+	known    int // of those seen, how many have a Source
 	plan     Plan
 	problems []object.Problem
 }
@@ -63,6 +65,9 @@ func (c *computation) decide(d *Desired) {
 	change := Change{Action: Record, Kind: d.Kind, Key: key, Was: was}
 	if exists {
 		change.Before = live
+	}
+	if known {
+		c.known++
 	}
 	sameText := known && bytes.Equal(was.Spec.Declared, d.Declared)
 	if !sameText || was.Spec.Path != d.Path || was.Spec.Line != d.Line {
@@ -164,6 +169,9 @@ func (c *computation) defaultNamespace() {
 
 // prune deletes what was declared and is not any more.
 func (c *computation) prune() {
+	if c.known == state.Len[*object.Source](c.r) {
+		return
+	}
 	for was := range state.List[*object.Source](c.r, "") {
 		kind, key, ok := Declares(was)
 		if !ok || c.seen[identity{kind.Resource, key}] {
@@ -205,12 +213,8 @@ func (c *computation) order() {
 
 // Declares is the kind and key of the object that a Source is about. It fails for a kind this Mainstay does not know.
 func Declares(s *object.Source) (object.Kind, state.Key, bool) {
-	for _, kind := range object.Kinds() {
-		if kind.Kind == s.Spec.Kind && kind.GroupVersion().String() == s.Spec.APIVersion {
-			return kind, state.Key{Namespace: s.Namespace, Name: s.Spec.Name}, true
-		}
-	}
-	return object.Kind{}, state.Key{}, false
+	kind, ok := object.ByGVK(schema.FromAPIVersionAndKind(s.Spec.APIVersion, s.Spec.Kind))
+	return kind, state.Key{Namespace: s.Namespace, Name: s.Spec.Name}, ok
 }
 
 func sourceKey(kind object.Kind, key state.Key) state.Key {

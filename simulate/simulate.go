@@ -15,6 +15,7 @@ import (
 
 	"github.com/mainstay-cluster/mainstay/controllers/engine"
 	"github.com/mainstay-cluster/mainstay/plan"
+	"github.com/mainstay-cluster/mainstay/sched"
 	"github.com/mainstay-cluster/mainstay/state"
 )
 
@@ -24,9 +25,7 @@ const maxRounds = 2000
 // Cluster is what acts on a cluster's state: the same functions as on the live path.
 type Cluster struct {
 	Controllers []engine.Controller
-	// Schedule binds every Pod that fits somewhere, and says of the others why, by their PodScheduled condition.
-	Schedule func(ctx context.Context, store *state.Store, now time.Time) error
-	Rules    plan.Rules
+	Rules       plan.Rules
 }
 
 // Commit is what is known of where the declarations come from; all of it may be empty.
@@ -172,8 +171,11 @@ func (f *fork) settle(ctx context.Context) error {
 		if err := engine.Settle(ctx, f.store, controllers, f.now); err != nil {
 			return err
 		}
-		if err := f.Schedule(ctx, f.store, f.now); err != nil {
-			return err
+		if _, err := f.store.Update(ctx, func(tx *state.Txn) error {
+			sched.Bind(tx, f.now)
+			return nil
+		}); err != nil {
+			return fmt.Errorf("schedule: %w", err)
 		}
 		now := f.store.View()
 		if now.Version != version {

@@ -1,17 +1,15 @@
 package simulate_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -31,52 +29,21 @@ import (
 	"github.com/mainstay-cluster/mainstay/state/statetest"
 )
 
-// podsPerNode is the capacity of a test's nodes.
-const podsPerNode = 4
-
-// firstFit fills one node after the other.
-func firstFit(ctx context.Context, s *state.Store, _ time.Time) error {
-	_, err := s.Update(ctx, func(tx *state.Txn) error {
-		used := map[string]int{}
-		var unbound []*corev1.Pod
-		for pod := range state.List[*corev1.Pod](tx, "") {
-			used[pod.Spec.NodeName]++
-			if pod.Spec.NodeName == "" {
-				unbound = append(unbound, pod.DeepCopy())
-			}
-		}
-		nodes := slices.Collect(state.List[*corev1.Node](tx, ""))
-		for _, pod := range unbound {
-			i := slices.IndexFunc(nodes, func(n *corev1.Node) bool { return used[n.Name] < podsPerNode })
-			if i < 0 {
-				pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "every node is full"}}
-				tx.SetStatus(pod)
-				continue
-			}
-			pod.Spec.NodeName = nodes[i].Name
-			used[nodes[i].Name]++
-			tx.Update(pod)
-		}
-		return nil
-	})
-	return err
-}
-
 func live() simulate.Cluster {
 	return simulate.Cluster{
 		Controllers: append([]engine.Controller{
 			deployment.Controller(), deployment.Prepull(), replicaset.Controller(), service.Controller(), endpoints.Controller(),
 			declared.Controller(kube.Default), revision.Controller(),
 		}, garbage.Controllers()...),
-		Schedule: firstFit,
-		Rules:    plan.Rules{Default: kube.Default, ValidateUpdate: kube.ValidateUpdate, Message: kube.Message},
+		Rules: plan.Rules{Default: kube.Default, ValidateUpdate: kube.ValidateUpdate, Message: kube.Message},
 	}
 }
 
 func nodes(names ...string) (out []object.Object) {
 	for _, name := range names {
 		out = append(out, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{
-			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+			Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+			Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("4")},
 		}})
 	}
 	return append(out, &object.Cluster{ObjectMeta: metav1.ObjectMeta{Name: "test"}, Status: object.ClusterStatus{Revision: "one"}})
@@ -167,14 +134,14 @@ func TestSimulate(t *testing.T) {
 		"a new deployment": {
 			manifests: []string{deploy("web", "web:1", 6)},
 			want: plan.PodReport{Created: 6, Workloads: []plan.Workload{
-				{Kind: "Deployment", Namespace: "default", Name: "web", Created: 6, Nodes: []plan.NodeShare{{Node: "n1", Pods: 4}, {Node: "n2", Pods: 2}}},
+				{Kind: "Deployment", Namespace: "default", Name: "web", Created: 6, Nodes: []plan.NodeShare{{Node: "n1", Pods: 3}, {Node: "n2", Pods: 3}}},
 			}},
 		},
 		"another image": {
 			standing:  []string{deploy("web", "web:1", 2), deploy("db", "db:1", 1)},
 			manifests: []string{deploy("web", "web:2", 2), deploy("db", "db:1", 1)},
 			want: plan.PodReport{Kept: 1, Replaced: 2, Workloads: []plan.Workload{
-				{Kind: "Deployment", Namespace: "default", Name: "web", Replaced: 2, Nodes: []plan.NodeShare{{Node: "n1", Pods: 2}}},
+				{Kind: "Deployment", Namespace: "default", Name: "web", Replaced: 2, Nodes: []plan.NodeShare{{Node: "n1", Pods: 1}, {Node: "n2", Pods: 1}}},
 			}},
 		},
 		"more replicas than fit": {
@@ -182,7 +149,7 @@ func TestSimulate(t *testing.T) {
 			manifests: []string{deploy("web", "web:1", 11)},
 			want: plan.PodReport{Kept: 6, Created: 5, Unschedulable: 3, Workloads: []plan.Workload{{
 				Kind: "Deployment", Namespace: "default", Name: "web", Kept: 6, Created: 5,
-				Nodes: []plan.NodeShare{{Node: "n2", Pods: 2}}, Unschedulable: []plan.Unschedulable{{Reason: "every node is full", Pods: 3}},
+				Nodes: []plan.NodeShare{{Node: "n1", Pods: 1}, {Node: "n2", Pods: 1}}, Unschedulable: []plan.Unschedulable{{Reason: "0/2 nodes are available: 2 Too many pods.", Pods: 3}},
 			}}},
 		},
 		"fewer replicas and a Pod that is no longer declared": {
@@ -269,9 +236,10 @@ func TestNodesThatAreNotReadyDoNothing(t *testing.T) {
 		tx.SetStatus(node)
 	})
 	got := run(t, s, deploy("web", "web:2", 1))
-	want := plan.PodReport{Kept: 1, Created: 1, Workloads: []plan.Workload{
-		{Kind: "Deployment", Namespace: "default", Name: "web", Kept: 1, Created: 1, Nodes: []plan.NodeShare{{Node: "n1", Pods: 1}}},
-	}}
+	want := plan.PodReport{Kept: 1, Created: 1, Unschedulable: 1, Workloads: []plan.Workload{{
+		Kind: "Deployment", Namespace: "default", Name: "web", Kept: 1, Created: 1,
+		Unschedulable: []plan.Unschedulable{{Reason: "0/1 nodes are available: 1 node(s) were not ready.", Pods: 1}},
+	}}}
 	if diff := cmp.Diff(want, got.Pods); diff != "" {
 		t.Errorf("pods (-want +got):\n%s", diff)
 	}
