@@ -117,6 +117,12 @@ func (h *Host) KillEngine(t testing.TB) {
 func (h *Host) FreezeEngine(t testing.TB) {
 	t.Helper()
 	h.signal(t, syscall.SIGSTOP)
+	for deadline := time.Now().Add(engineStop); time.Now().Before(deadline); time.Sleep(pollEvery) {
+		if _, state := parentOf(h.engine.cmd.Process.Pid); state == "T" {
+			return // the signal has come through to all threads
+		}
+	}
+	t.Fatalf("the Docker Engine of %s does not freeze", h.Name)
 }
 
 // ThawEngine lets a frozen engine go on.

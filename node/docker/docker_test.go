@@ -30,7 +30,7 @@ type fixture struct {
 	host *testhost.Host
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{host: testhost.Local(t)}
 	f.host.BusyboxImage(t, busybox)
@@ -47,7 +47,7 @@ func newFixture(t *testing.T) *fixture {
 }
 
 // reopen returns another runtime for the same engine, which knows nothing.
-func (f *fixture) reopen(t *testing.T) *Runtime {
+func (f *fixture) reopen(t testing.TB) *Runtime {
 	t.Helper()
 	r, err := New(Config{
 		Cluster: cluster, Host: f.host.DockerHost(), DataDir: filepath.Join(f.host.Dir, "mainstay"), NodeIP: netip.MustParseAddr("192.0.2.7"),
@@ -58,7 +58,7 @@ func (f *fixture) reopen(t *testing.T) *Runtime {
 	return r
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -86,13 +86,13 @@ func pod(name string, command ...string) *corev1.Pod {
 }
 
 // run starts the Pod's first container and returns it as listed.
-func (f *fixture) run(t *testing.T, p *corev1.Pod) runtime.Container {
+func (f *fixture) run(t testing.TB, p *corev1.Pod) runtime.Container {
 	t.Helper()
 	check(t, f.start(t, p, 0))
 	return f.container(t, p)
 }
 
-func (f *fixture) start(t *testing.T, p *corev1.Pod, attempt int) error {
+func (f *fixture) start(t testing.TB, p *corev1.Pod, attempt int) error {
 	t.Helper()
 	s, err := f.EnsureSandbox(t.Context(), p)
 	check(t, err)
@@ -104,7 +104,7 @@ func (f *fixture) start(t *testing.T, p *corev1.Pod, attempt int) error {
 	})
 }
 
-func (f *fixture) container(t *testing.T, p *corev1.Pod) runtime.Container {
+func (f *fixture) container(t testing.TB, p *corev1.Pod) runtime.Container {
 	t.Helper()
 	found := f.look(t, f.Runtime, p)
 	if len(found.Containers) == 0 {
@@ -113,7 +113,7 @@ func (f *fixture) container(t *testing.T, p *corev1.Pod) runtime.Container {
 	return found.Containers[len(found.Containers)-1]
 }
 
-func (f *fixture) look(t *testing.T, r *Runtime, p *corev1.Pod) runtime.Pod {
+func (f *fixture) look(t testing.TB, r *Runtime, p *corev1.Pod) runtime.Pod {
 	t.Helper()
 	pods, err := r.Pods(t.Context())
 	check(t, err)

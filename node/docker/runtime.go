@@ -157,7 +157,7 @@ func (r *Runtime) Cleanup(ctx context.Context) error {
 
 // podDir is where everything of a Pod is that is not in the engine.
 func (r *Runtime) podDir(uid string) (string, error) {
-	if !filepath.IsLocal(uid) || filepath.Base(uid) != uid {
+	if uid == "." || !filepath.IsLocal(uid) || filepath.Base(uid) != uid {
 		return "", fmt.Errorf("the Pod's uid %q cannot name a directory", uid)
 	}
 	return filepath.Join(r.config.DataDir, "pods", uid), nil
