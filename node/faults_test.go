@@ -197,7 +197,7 @@ func TestReadinessDoesNotFlapWhenTheAgentRestarts(t *testing.T) {
 		c.settle()
 		c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
 			if call.Method == "Exec" { // the probe takes its time
-				<-time.After(500 * time.Millisecond)
+				<-time.After(3 * time.Second)
 			}
 			return nil
 		})
