@@ -60,6 +60,18 @@ func (id *identity) compare(term, index uint64) error {
 	return nil
 }
 
+// begin makes the file where there is none. Later notes may fail, as on a full disk: they only make the file lag.
+func (id *identity) begin() error {
+	id.mu.Lock()
+	exists := id.saved.Server != ""
+	id.mu.Unlock()
+	err := id.store()
+	if exists {
+		return nil
+	}
+	return err
+}
+
 // term notes a term that the log has recorded.
 func (id *identity) term(t uint64) {
 	id.mu.Lock()
@@ -94,7 +106,7 @@ func (id *identity) truncate(first, last uint64) error {
 	return id.store()
 }
 
-// save writes what is known. A note that cannot be written only makes the file lag.
+// save is store where nobody can do anything about an error.
 func (id *identity) save() { _ = id.store() }
 
 func (id *identity) store() error {

@@ -55,7 +55,7 @@ func (d *disk) open(cfg Config) error {
 	if err := guarded(d.checkProgress); err != nil {
 		return fmt.Errorf("%w: %s", err, d.remedy())
 	}
-	return d.identity.store()
+	return d.identity.begin()
 }
 
 func boltOptions(path string) raftboltdb.Options {
