@@ -56,6 +56,9 @@ func (o *describeOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := expand(cmd.Context(), c, targets); err != nil {
+		return err
+	}
 	printed := 0
 	for _, t := range targets {
 		places, err := o.places(cmd.Context(), c, t)

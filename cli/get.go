@@ -68,6 +68,9 @@ func (o *getOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := expand(cmd.Context(), c, targets); err != nil {
+		return err
+	}
 	switch {
 	case o.watch:
 		return o.follow(cmd, c, targets[0])

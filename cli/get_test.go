@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/mainstay-cluster/mainstay/object"
 	"github.com/mainstay-cluster/mainstay/state"
 	"github.com/mainstay-cluster/mainstay/state/statetest"
 )
@@ -129,5 +130,16 @@ func TestGetWatchOfOneObjectSeesItsDeletion(t *testing.T) {
 	Execute(ctx, root, []string{"get", "pod", "web-2", "-w", "--kubeconfig", c.kubeconfig})
 	if got := out.text(); len(got) != 3 || !strings.HasPrefix(got[2], "web-2") {
 		t.Errorf("lines:\n%s", strings.Join(got, "\n"))
+	}
+}
+
+func TestRevisionsAreFoundByAnyBeginningOfTheirCommit(t *testing.T) {
+	c := startCluster(t, revision(commit1, 1, object.RevisionConverged), revision("1111999"+commit2[7:], 2, object.RevisionActive))
+	for name, code := range map[string]int{commit1: 0, "11111": 0, commit1[:12]: 0, "1111": 1, "abcdef": 1} {
+		for _, command := range []string{"get", "describe"} {
+			if got := c.run(t, command, "revision", name); got.code != code || code == 0 && !strings.Contains(got.out, commit1[:12]) {
+				t.Errorf("%s %s: code %d, want %d: %s%s", command, name, got.code, code, got.out, got.err)
+			}
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,7 +48,7 @@ func (c *connection) addNamespace(cmd *cobra.Command) {
 func (c *connection) open() (*client, error) {
 	path, given := c.kubeconfig, c.kubeconfig != ""
 	if !given {
-		path = filepath.Join(DefaultDataDir(), "kubeconfig")
+		path = filepath.Join(cmp.Or(os.Getenv(EnvironmentName("data-dir")), DefaultDataDir()), "kubeconfig")
 	}
 	file, err := clientcmd.LoadFromFile(path)
 	if err != nil {
