@@ -66,6 +66,9 @@ func newMemo() *memo { return &memo{known: map[memoKey]*needs{}, seen: map[memoK
 func (m *memo) turn() { m.known, m.seen = m.seen, make(map[memoKey]*needs, len(m.seen)) }
 
 func (m *memo) needs(p *corev1.Pod) *needs {
+	if p.UID == "" { // Not stored yet.
+		return needsOf(p)
+	}
 	key := memoKey{p.UID, p.Generation}
 	if n, ok := m.seen[key]; ok {
 		return n

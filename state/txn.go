@@ -24,7 +24,8 @@ const updateTries = 8
 const maxObject = 3 << 19
 
 // Txn collects the writes of one transaction and reads its own writes. It is for one goroutine and ends with Update's function.
-// Its methods report the first error through Update.
+// Its methods report the first error through Update. What the fields of an object given to it point to is not changed
+// afterwards: later reads of the same transaction share it.
 type Txn struct {
 	base   *Snapshot
 	tables []*table // forks of base's where this transaction wrote
