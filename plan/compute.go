@@ -91,6 +91,9 @@ func (c *computation) decide(d *Desired) {
 // compare finds out how a live object differs from what is declared.
 func (c *computation) compare(d *Desired, change *Change) {
 	merged := Merge(c.base(change), d.Object, change.Before).DeepCopyObject().(object.Object)
+	if service, ok := merged.(*corev1.Service); ok {
+		giveBack(service)
+	}
 	c.rules.Default(merged)
 	switch {
 	case apiequality.Semantic.DeepEqual(change.Before, merged):
@@ -102,6 +105,22 @@ func (c *computation) compare(d *Desired, change *Change) {
 	change.Action, change.After = Update, merged
 	for _, err := range c.rules.ValidateUpdate(merged, change.Before) {
 		c.refuse(d, err)
+	}
+}
+
+// giveBack drops what was allocated for a type of Service that it no longer has, as an API server does: Git never named it,
+// yet it would be an error.
+func giveBack(service *corev1.Service) {
+	switch service.Spec.Type {
+	case corev1.ServiceTypeExternalName:
+		service.Spec.ClusterIP, service.Spec.ClusterIPs = "", nil
+		service.Spec.IPFamilies, service.Spec.IPFamilyPolicy = nil, nil
+	case corev1.ServiceTypeClusterIP:
+	default:
+		return
+	}
+	for i := range service.Spec.Ports {
+		service.Spec.Ports[i].NodePort = 0
 	}
 }
 
