@@ -154,11 +154,7 @@ func TestWait(t *testing.T) {
 			"was rejected:\napps/web.yaml:12:5: spec.replica: unknown field"},
 		"failed":     {[]object.Object{clusterAt(commit1, ""), failed}, []string{"1111"}, 1, "failed: pod default/web-1: ImagePullBackOff"},
 		"superseded": {[]object.Object{clusterAt(commit2, commit2[:12]), superseded, revision(commit2, 2, object.RevisionActive)}, []string{"1111"}, 1, `was superseded by 2222222 "Change 22"`},
-		"not yet": {[]object.Object{clusterAt(commit1, commit1[:12]), revision(commit1, 1, object.RevisionActive)}, []string{"1111", "--timeout", "50ms"}, 2,
-			"1111 has not converged within 50ms: it is active"},
-		"never seen": {[]object.Object{clusterAt(commit1, commit1[:12])}, []string{"abcdef0", "--timeout", "50ms"}, 2,
-			"branch main is at 1111111. Has it been pushed?"},
-		"nothing": {nil, []string{"abcdef0", "--timeout", "50ms"}, 2, "has not seen any commit yet"},
+		"too late":   {nil, []string{"1111", "--timeout", "1ms"}, 2, "1111 has not converged within 1ms: "},
 		"ambiguous": {[]object.Object{revision("1111111b"+commit2[8:], 2, object.RevisionActive), converged(noon), clusterAt(commit1, "")}, []string{"1111"}, 2,
 			"1111 is the beginning of several commits"},
 	} {
@@ -167,6 +163,28 @@ func TestWait(t *testing.T) {
 			got := c.run(t, append([]string{"wait", "--commit"}, tc.args...)...)
 			if got.code != tc.code || !strings.Contains(got.out+got.err, tc.want) {
 				t.Errorf("code %d, want %d and %q; stdout %q, stderr %q", got.code, tc.code, tc.want, got.out, got.err)
+			}
+		})
+	}
+}
+
+func TestWaitSaysWhatIsMissing(t *testing.T) {
+	for name, tc := range map[string]struct {
+		objects      []object.Object
+		commit, want string
+	}{
+		"active":     {[]object.Object{clusterAt(commit1, commit1[:12]), revision(commit1, 1, object.RevisionActive)}, "1111", "Waiting for 1111: it is active, and its workloads are starting"},
+		"never seen": {[]object.Object{clusterAt(commit1, commit1[:12])}, "abcdef0", "Waiting for abcdef0: the cluster has not seen it; branch main is at 1111111. Has it been pushed?"},
+		"being read": {[]object.Object{clusterAt(commit1, "")}, "1111", "Waiting for 1111: it is being read"},
+		"nothing":    {nil, "abcdef0", "Waiting for abcdef0: the cluster has not seen any commit yet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startCluster(t, tc.objects...)
+			ctx, cancel := context.WithCancel(t.Context())
+			out := &lines{wanted: 1, done: cancel}
+			code := Execute(ctx, testRoot(out, out), []string{"wait", "--commit", tc.commit, "--kubeconfig", c.kubeconfig})
+			if got := out.text(); code != exitInterrupt || got[0] != tc.want {
+				t.Errorf("code %d, lines %q, want %q", code, got, tc.want)
 			}
 		})
 	}

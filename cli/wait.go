@@ -233,6 +233,8 @@ func (w *waiter) missing() string {
 	}
 	s := w.cluster.Status
 	switch {
+	case w.unseen > 0:
+		return "the server has not answered yet"
 	case s.Error != "":
 		return "the cluster has not seen it, since it cannot read its repository: " + oneLine(s.Error)
 	case s.Head != "" && strings.HasPrefix(s.Head, w.hash):
