@@ -161,7 +161,6 @@ func TestTraffic(t *testing.T) {
 	client, clientIP := plug(t, n, "client")
 	serve(t, web.ns, ":80")
 	serve(t, "", ":9000")
-	serve(t, "", "127.0.0.1:9001")
 	serve(t, outside.NetNS, ":9002")
 	outside.Run(t, "ip", "route", "add", podRange.String(), "via", host)
 
@@ -173,7 +172,6 @@ func TestTraffic(t *testing.T) {
 		"Pod to itself":                   {web.ns, webIP.String() + ":80", webIP.String()},
 		"Pod to its loopback":             {web.ns, "127.0.0.1:80", "127.0.0.1"},
 		"Pod to host":                     {client.ns, host + ":9000", clientIP.String()},
-		"Pod to the host's loopback":      {client.ns, "127.0.0.1:9001", ""},
 		"Pod outwards":                    {client.ns, outside.IP.String() + ":9002", host},
 		"outside to Pod, with a route":    {outside.NetNS, webIP.String() + ":80", outside.IP.String()},
 		"outside to host port":            {outside.NetNS, host + ":8080", outside.IP.String()},
@@ -190,6 +188,34 @@ func TestTraffic(t *testing.T) {
 				t.Errorf("the server sees %q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestPodsCannotReachTheHostsLoopback has a Pod send packets for 127.0.0.1 out of its link, as only root in it can.
+func TestPodsCannotReachTheHostsLoopback(t *testing.T) {
+	n := open(t, "loopback")
+	evil, _ := plug(t, n, "evil")
+	serve(t, "", "127.0.0.1:9001")
+	for _, command := range []string{
+		"sysctl -w net.ipv4.conf.eth0.route_localnet=1", "ip addr del 127.0.0.1/8 dev lo", "ip route add 127.0.0.1 via " + gateway(podRange).String(),
+	} {
+		run(t, "nsenter --net="+evil.ns+" "+command)
+	}
+	if ask(t, evil.ns, "127.0.0.1:9001") != "" {
+		t.Error("the Pod reached the host's loopback")
+	}
+	// Without the rule it does: else this test would prove nothing.
+	run(t, "nft flush chain ip "+n.Name()+" protect")
+	if ask(t, evil.ns, "127.0.0.1:9001") == "" {
+		t.Error("the Pod did not even try")
+	}
+}
+
+func run(t *testing.T, command string) {
+	t.Helper()
+	args := strings.Fields(command)
+	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
 }
 
@@ -309,10 +335,7 @@ func TestSyncRepairs(t *testing.T) {
 		{"everything flushed", "nft flush ruleset"}, // Docker's too, so it goes last
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			damage := strings.Fields(tc.damage)
-			if out, err := exec.Command(damage[0], damage[1:]...).CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v\n%s", tc.damage, err, out)
-			}
+			run(t, tc.damage)
 			check(t, n.Sync(t.Context(), wanted))
 			if got := ask(t, client.ns, address.String()+":80"); got == "" {
 				t.Error("the Pod cannot be reached from another")
@@ -363,16 +386,10 @@ func foreign(t *testing.T) string {
 }
 
 func TestMTUFollowsTheUplink(t *testing.T) {
-	for _, args := range [][]string{
-		{"link", "add", "uplink0", "mtu", "1400", "type", "veth", "peer", "name", "uplink1"},
-		{"addr", "add", "10.98.0.1/24", "dev", "uplink0"},
-		{"link", "set", "uplink0", "up"},
-		{"route", "add", "default", "via", "10.98.0.2"},
-	} {
-		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %v: %v\n%s", args, err, out)
-		}
-	}
+	run(t, "ip link add uplink0 mtu 1400 type veth peer name uplink1")
+	run(t, "ip addr add 10.98.0.1/24 dev uplink0")
+	run(t, "ip link set uplink0 up")
+	run(t, "ip route add default via 10.98.0.2")
 	t.Cleanup(func() { exec.Command("ip", "link", "del", "uplink0").Run() })
 	n := open(t, "mtu")
 	s, _ := plug(t, n, "one")
