@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,13 +100,13 @@ func TestAgentRestartedAtEachStep(t *testing.T) {
 	for step := 1; step <= 20; step++ {
 		t.Run(fmt.Sprintf("before call %d", step), func(t *testing.T) {
 			inCluster(t, func(c *cluster) {
-				n := 0
+				var n atomic.Int32
 				cut := make(chan struct{})
 				c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
 					if call.Method == "Pods" || call.Method == "Info" || call.Method == "Events" || call.Method == "Configure" {
 						return nil
 					}
-					if n++; n == step {
+					if n.Add(1) == int32(step) {
 						close(cut)
 						<-ctx.Done() // the agent dies before the engine has heard it
 						return context.Cause(ctx)
@@ -416,9 +417,10 @@ func TestEngineErrorsAreRetried(t *testing.T) {
 	for _, method := range []string{"EnsureSandbox", "StartContainer", "EnsureImage", "Pods", "StopContainer", "RemovePod"} {
 		t.Run(method, func(t *testing.T) {
 			inCluster(t, func(c *cluster) {
-				failing := true
+				var failing atomic.Bool
+				failing.Store(true)
 				c.engine.Intercept(func(_ context.Context, call runtimetest.Call) error {
-					if failing && call.Method == method {
+					if failing.Load() && call.Method == method {
 						return errors.New("the engine is out of sorts")
 					}
 					return nil
@@ -429,7 +431,7 @@ func TestEngineErrorsAreRetried(t *testing.T) {
 					c.server.delete("uid-web", 1)
 					c.after(10 * time.Second)
 				}
-				failing = false
+				failing.Store(false)
 				c.after(30 * time.Second)
 				if method == "StopContainer" || method == "RemovePod" {
 					if c.server.has("uid-web") {
@@ -451,9 +453,10 @@ func TestEngineThatHangs(t *testing.T) {
 			p.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"alive"}}}, PeriodSeconds: 5, FailureThreshold: 2}
 		}))
 		c.settle()
-		hangs := true
+		var hangs atomic.Bool
+		hangs.Store(true)
 		c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
-			if hangs {
+			if hangs.Load() {
 				<-ctx.Done()
 				return context.Cause(ctx)
 			}
@@ -461,16 +464,16 @@ func TestEngineThatHangs(t *testing.T) {
 		})
 		c.after(time.Minute)
 		c.wants("uid-web", "Running app#0:Ready")
-		if got := conditionOf(c.server.node, conditionEngine); got != corev1.ConditionFalse {
+		if got := conditionOf(c.node(), conditionEngine); got != corev1.ConditionFalse {
 			t.Errorf("%s = %s, want False", conditionEngine, got)
 		}
-		hangs = false
+		hangs.Store(false)
 		c.after(time.Minute)
 		c.wants("uid-web", "Running app#0:Ready")
 		if c.starts("app") != 1 {
 			t.Error("the container was restarted")
 		}
-		if got := conditionOf(c.server.node, corev1.NodeReady); got != corev1.ConditionTrue {
+		if got := conditionOf(c.node(), corev1.NodeReady); got != corev1.ConditionTrue {
 			t.Errorf("Ready = %s, want True", got)
 		}
 	})
@@ -487,10 +490,9 @@ func conditionOf(n *corev1.Node, t corev1.NodeConditionType) corev1.ConditionSta
 
 func TestHangingEngineCallIsGivenUp(t *testing.T) {
 	inCluster(t, func(c *cluster) {
-		first := true
+		var hung atomic.Bool
 		c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
-			if call.Method == "StartContainer" && first {
-				first = false
+			if call.Method == "StartContainer" && hung.CompareAndSwap(false, true) {
 				<-ctx.Done()
 				return context.Cause(ctx)
 			}

@@ -266,3 +266,19 @@ func TestSlotsPreferContainers(t *testing.T) {
 		}
 	})
 }
+
+func TestPutBackNeverReplacesWhatCameMeanwhile(t *testing.T) {
+	r := newReporter("n1", nil, quiet())
+	r.set(statusNamed("a", "old"), calm)
+	r.set(statusNamed("b", "old"), calm)
+	inFlight := r.take()
+	r.set(statusNamed("a", "new"), calm)
+	r.remove(link.PodRef{UID: "b"})
+	r.putBack(inFlight)
+	if got := r.statuses["a"].Status.Message; got != "new" {
+		t.Errorf("status of a = %q, want the newer one", got)
+	}
+	if _, back := r.statuses["b"]; back {
+		t.Error("the status of a removed Pod came back")
+	}
+}

@@ -401,6 +401,13 @@ func (c *cluster) id(uid types.UID, container string) string {
 	return id
 }
 
+// node is the Node as the server has it.
+func (c *cluster) node() *corev1.Node {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	return c.server.node.DeepCopy()
+}
+
 // polls counts the long polls so far.
 func (c *cluster) polls() int {
 	c.server.mu.Lock()
