@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,12 +28,12 @@ func (a *API) nodeConfig(ctx context.Context, id Identity, req link.ConfigReques
 	if !ok {
 		return link.ConfigResponse{}, forbidden("Pod " + req.Pod.Namespace + "/" + req.Pod.Name + " is not bound to node " + req.Node)
 	}
-	// A Pod that only a node has spoken of, while it was taken in, proves nothing: somebody must want it first.
-	if !traceOf(view, pod).declared() && metav1.GetControllerOf(pod) == nil {
+	wanted, ok := wantedSpec(view, pod)
+	if !ok {
 		return link.ConfigResponse{}, apierrors.NewServiceUnavailable("it is not known yet what declares Pod " + req.Pod.Namespace + "/" + req.Pod.Name)
 	}
 	var resp link.ConfigResponse
-	configMaps, secrets := references(&pod.Spec)
+	configMaps, secrets := references(wanted)
 	for _, name := range configMaps {
 		if cm, ok := state.Get[*corev1.ConfigMap](view, state.Key{Namespace: pod.Namespace, Name: name}); ok {
 			resp.ConfigMaps = append(resp.ConfigMaps, *cm)
@@ -44,6 +45,19 @@ func (a *API) nodeConfig(ctx context.Context, id Identity, req link.ConfigReques
 		}
 	}
 	return resp, nil
+}
+
+// wantedSpec is what Git makes of a Pod's spec. A Pod that only a node has spoken of, while it was taken in, proves nothing:
+// a node could name any Secret in it. So what counts is the template of its ReplicaSet, or that it is declared itself.
+func wantedSpec(view state.Reader, pod *corev1.Pod) (*corev1.PodSpec, bool) {
+	if ref := metav1.GetControllerOf(pod); ref != nil {
+		owner, ok := state.Get[*appsv1.ReplicaSet](view, state.Key{Namespace: pod.Namespace, Name: ref.Name})
+		if !ok || owner.UID != ref.UID {
+			return nil, false
+		}
+		return &owner.Spec.Template.Spec, true
+	}
+	return &pod.Spec, traceOf(view, pod).declared()
 }
 
 // references lists the names of the ConfigMaps and Secrets that a Pod uses, sorted.

@@ -285,6 +285,18 @@ func TestP11ConfigIsForTheNodeThatNeedsIt(t *testing.T) {
 	if got, err := s.agent("n3").Config(t.Context(), ask); !apierrors.IsServiceUnavailable(err) {
 		t.Errorf("a forged Pod: %+v, %v, want it refused", got, err)
 	}
+	// Nor by having it adopted: what counts is what the ReplicaSet's template refers to.
+	statetest.Update(t, s.store, func(tx *state.Txn) {
+		web, _ := state.Get[*corev1.Pod](tx, state.Key{Namespace: "shop", Name: ref.Name})
+		p, _ := state.Get[*corev1.Pod](tx, state.Key{Namespace: "shop", Name: "forged"})
+		p = p.DeepCopy()
+		p.OwnerReferences = web.OwnerReferences
+		p.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "unrelated"}}}}
+		tx.Update(p)
+	})
+	if got, err := s.agent("n3").Config(t.Context(), ask); err != nil || len(got.Secrets) != 1 || got.Secrets[0].Name != "db" {
+		t.Errorf("an adopted Pod: %+v, %v, want the template's Secret alone", got, err)
+	}
 }
 
 func TestEventsAreCountedAndBounded(t *testing.T) {
