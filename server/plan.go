@@ -2,15 +2,12 @@ package server
 
 import (
 	"context"
-	"time"
 
 	"github.com/mainstay-cluster/mainstay/api"
 	"github.com/mainstay-cluster/mainstay/gitsync"
 	"github.com/mainstay-cluster/mainstay/gitsync/load"
 	"github.com/mainstay-cluster/mainstay/plan"
-	"github.com/mainstay-cluster/mainstay/sched"
 	"github.com/mainstay-cluster/mainstay/simulate"
-	"github.com/mainstay-cluster/mainstay/state"
 )
 
 // plan says what the uploaded manifests would do to this cluster. It runs what a commit runs, on a fork, and writes nothing.
@@ -31,14 +28,5 @@ func (s *server) plan(ctx context.Context, req api.PlanRequest) (any, error) {
 
 // acting is what acts on this cluster, for simulations.
 func (s *server) acting() simulate.Cluster {
-	return simulate.Cluster{Controllers: controllers(), Schedule: bind, Rules: gitsync.Rules}
-}
-
-// bind is one pass of the scheduler.
-func bind(ctx context.Context, store *state.Store, now time.Time) error {
-	_, err := store.Update(ctx, func(tx *state.Txn) error {
-		sched.Bind(tx, now)
-		return nil
-	})
-	return err
+	return simulate.Cluster{Controllers: controllers(), Rules: gitsync.Rules}
 }
