@@ -121,6 +121,7 @@ func (s *server) register(r link.Registration) any {
 		}
 	}
 	s.node = r.Node
+	s.wake()
 	return answer
 }
 
