@@ -42,6 +42,7 @@ func TestFlagsBeatEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 	file := t.TempDir() + "/mainstay.yaml"
 	writeFile(t, file, "repo: file\npoll-every: 3m\ncount: 1000000\nquick: true\nhosts: [a, b]\nelsewhere: x\n")
 	t.Setenv("MAINSTAY_POLL_EVERY", "2m")
+	t.Setenv("MAINSTAY_REPO", "environment")
 	t.Setenv("MAINSTAY_CONFIG", file)
 	got, result := configured(t, "--repo", "flag")
 	if result.code != 0 || got.repo != "flag" || got.poll != 2*time.Minute || got.count != 1000000 || !got.quick || strings.Join(got.hosts, " ") != "a b" {
