@@ -8,6 +8,7 @@ import (
 	"os"
 	goruntime "runtime"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -142,14 +143,7 @@ func fileID(path string) string {
 	if err != nil {
 		return "" // not every system has it
 	}
-	return string(trimSpace(raw))
-}
-
-func trimSpace(raw []byte) []byte {
-	for len(raw) > 0 && raw[len(raw)-1] <= ' ' {
-		raw = raw[:len(raw)-1]
-	}
-	return raw
+	return strings.TrimSpace(string(raw))
 }
 
 // hostIPs is the configured address, or else the one the host would use to reach others; no packet is sent to find out.
