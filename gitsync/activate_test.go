@@ -2,6 +2,8 @@ package gitsync_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +128,28 @@ func TestANewTermWritesNothing(t *testing.T) {
 	c.stop()
 	if writes := restart("mainstay_revisions_total"); writes != 0 {
 		t.Errorf("%d writes after a restart on a rejected commit", writes)
+	}
+}
+
+// What is in force does not depend on being read, or accepted, once more.
+func TestANewTermBelievesTheOneBefore(t *testing.T) {
+	r := newRepo(t)
+	store := statetest.New(t)
+	c := follow(t, store, gitsync.Config{Repo: r.dir})
+	version := c.active(r.put("a", "1")).Version
+	c.stop()
+	blob := r.git("rev-parse", "HEAD:a.yaml")
+	must(t, os.Remove(filepath.Join(r.dir, ".git/objects", blob[:2], blob[2:])))
+	registry := prometheus.NewRegistry()
+	c = followWith(t, store, gitsync.Config{Repo: r.dir}, gitsync.NewMetrics(registry))
+	const attempts = 2 // a missing object is looked for twice
+	eventually(t, "reading", func() bool { return measured(t, registry, "mainstay_revision_load_seconds") >= attempts })
+	c.active(r.put("a", "2"))
+	if errors := measured(t, registry, "mainstay_git_errors_total"); errors != 0 {
+		t.Errorf("%d errors", errors)
+	}
+	if now := store.View().Version; now > version+6 {
+		t.Errorf("%d writes for one commit", now-version)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -216,6 +217,35 @@ func TestARolloutThatIsUnderWayIsNotThePlansDoing(t *testing.T) {
 	got := run(t, s, deploy("web", "web:2", 2), "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: default}}")
 	if len(got.Pods.Workloads) != 0 || got.Pods.Kept != 2 || got.Counts.Created != 1 {
 		t.Errorf("report = %+v", got)
+	}
+}
+
+// A Pod that has only just become Ready holds a rollout up for minReadySeconds: that time passes in a simulation.
+func TestTimePasses(t *testing.T) {
+	s := standing(t, nodes("n1"), deploy("web", "web:1", 1))
+	if err := simulate.Activate(t.Context(), s, live(), desired(t, deploy("web", "web:2", 1))); err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Settle(t.Context(), s, live().Controllers, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	statetest.Update(t, s, func(tx *state.Txn) {
+		for pod := range state.List[*corev1.Pod](s.View(), "") {
+			if pod.Spec.NodeName == "" {
+				pod = pod.DeepCopy()
+				pod.Spec.NodeName = "n1"
+				tx.Update(pod)
+				pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+				tx.SetStatus(pod)
+			}
+		}
+	})
+	if n := len(uids(s)); n != 2 {
+		t.Fatalf("%d Pods, want the old one and a Ready new one: the test shows nothing", n)
+	}
+	carryOut(t, s, deploy("web", "web:2", 1))
+	if n := len(uids(s)); n != 1 {
+		t.Errorf("%d Pods, want the rollout to have ended", n)
 	}
 }
 
