@@ -161,3 +161,18 @@ func TestUidsCannotLeaveTheDataDirectory(t *testing.T) {
 		}
 	}
 }
+
+// TestEngineTimesAreMadeSane: Docker 20.10 reports a container that ends at once as finished before it started.
+func TestEngineTimesAreMadeSane(t *testing.T) {
+	var c container.InspectResponse
+	c.ContainerJSONBase = &container.ContainerJSONBase{State: &container.State{
+		Status: container.StateExited, StartedAt: "2026-01-02T03:04:05.2Z", FinishedAt: "2026-01-02T03:04:05.1Z",
+	}}
+	if d := describe(c); d.Finished.Before(d.Started) {
+		t.Errorf("finished %s, started %s", d.Finished, d.Started)
+	}
+	c.State = &container.State{Status: container.StateRunning, StartedAt: "2026-01-02T03:04:05Z", FinishedAt: "0001-01-01T00:00:00Z"}
+	if d := describe(c); !d.Finished.IsZero() {
+		t.Errorf("a running container finished at %s", d.Finished)
+	}
+}

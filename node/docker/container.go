@@ -57,11 +57,8 @@ func (r *Runtime) startContainer(ctx context.Context, s runtime.Sandbox, cfg run
 	if adopted != nil && describe(*adopted).State != runtime.Created {
 		return nil // it has run, or cannot
 	}
-	err = r.startByID(ctx, id)
-	if err != nil {
-		r.known.forget(id)
-	}
-	return err
+	defer r.known.start(id)()
+	return r.startByID(ctx, id)
 }
 
 // containerConfig translates a container's spec into Docker's words.

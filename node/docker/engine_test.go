@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -259,8 +261,8 @@ func (f *fixture) inspections(t *testing.T) string {
 	f.known.mu.Lock()
 	defer f.known.mu.Unlock()
 	out := ""
-	for id, e := range f.known.entries {
-		out += fmt.Sprintln(id, e.read)
+	for _, id := range slices.Sorted(maps.Keys(f.known.entries)) {
+		out += fmt.Sprintln(id, f.known.entries[id].read)
 	}
 	return out
 }

@@ -119,6 +119,9 @@ func (r *Runtime) details(ctx context.Context, c *container.Summary, id identity
 	if d, ok := r.known.details(c.ID, stateOf(string(c.State)), time.Now()); ok {
 		return d, nil
 	}
+	if stateOf(string(c.State)) == runtime.Created && r.known.isStarting(c.ID) {
+		return runtime.Container{State: runtime.Created}, nil // one slow start must not hold up the look at all others
+	}
 	generation := r.known.generation(c.ID)
 	inspected, err := r.inspect(ctx, c.ID)
 	if err != nil {
@@ -150,6 +153,9 @@ func describe(c container.InspectResponse) runtime.Container {
 	}
 	if c.Config != nil {
 		d.Env = c.Config.Env
+	}
+	if !d.Finished.IsZero() && d.Finished.Before(d.Started) && d.State == runtime.Exited {
+		d.Finished = d.Started // the engine notes the start of what ended at once a little late
 	}
 	if d.State == runtime.Created && c.State.Error != "" {
 		d.State = runtime.Exited

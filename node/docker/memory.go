@@ -25,6 +25,7 @@ type memory struct {
 // entry is one container.
 type entry struct {
 	generation int // counts events
+	starting   int // running calls that start it
 	pod        *corev1.Pod
 	valid      bool
 	listed     runtime.State // what the list said when details were read
@@ -72,6 +73,27 @@ func (m *memory) details(id string, listed runtime.State, now time.Time) (runtim
 	}
 }
 
+// start says that this container is being started until the function returned is called: the engine answers no inspection of
+// it meanwhile.
+func (m *memory) start(id string) func() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entry(id)
+	e.starting++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		e.starting--
+	}
+}
+
+func (m *memory) isStarting(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[id]
+	return e != nil && e.starting > 0
+}
+
 // generation is to be handed to setDetails: what was read before an event is not kept after it.
 func (m *memory) generation(id string) int {
 	m.mu.Lock()
@@ -116,8 +138,8 @@ func (m *memory) listen() func() {
 func (m *memory) keep(ids map[string]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id := range m.entries {
-		if !ids[id] {
+	for id, e := range m.entries {
+		if !ids[id] && e.starting == 0 {
 			delete(m.entries, id)
 		}
 	}

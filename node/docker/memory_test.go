@@ -59,3 +59,16 @@ func TestMemoryForgetsWhatMayHaveChanged(t *testing.T) {
 		})
 	}
 }
+
+func TestMemoryKeepsWhatIsBeingStarted(t *testing.T) {
+	m := newMemory()
+	done := m.start("a")
+	m.keep(map[string]bool{}) // a list from before it was created
+	if !m.isStarting("a") {
+		t.Error("a start that runs was forgotten")
+	}
+	done()
+	if m.isStarting("a") {
+		t.Error("a start that ended was not forgotten")
+	}
+}
