@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/mainstay-cluster/mainstay/gitsync/load"
@@ -68,7 +67,7 @@ func clusterOf(ctx context.Context, tree load.Tree) (*object.Cluster, error) {
 
 func parseCluster(ctx context.Context, text []byte, prefix string) (*object.Cluster, error) {
 	var loader load.Loader
-	set, problems, err := loader.Load(ctx, load.Files(map[string][]byte{path.Join(prefix, clusterFile): text}, prefix))
+	set, problems, err := loader.Load(ctx, load.Files(map[string][]byte{clusterFile: text}, prefix))
 	if err != nil {
 		return nil, err
 	}
