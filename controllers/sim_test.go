@@ -123,21 +123,22 @@ func (s *sim) reconcile(name string, key state.Key) {
 
 // advance is what scheduler and node would do next with a Pod.
 func (s *sim) advance(pod *corev1.Pod, i int) {
-	statetest.Update(s.t, s.store, func(tx *state.Txn) {
-		pod := pod.DeepCopy()
-		_, ready := podcontrol.Ready(pod)
-		switch {
-		case pod.DeletionTimestamp != nil:
-			tx.Delete(pod)
-		case pod.Spec.NodeName == "":
-			pod.Spec.NodeName = fmt.Sprint("n", i%2+1)
-			tx.Update(pod)
-		case !ready && !podcontrol.Finished(pod) && !s.stuck(pod):
-			pod.Status.Phase = corev1.PodRunning
-			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(s.now)}}
-			tx.SetStatus(pod)
-		}
-	})
+	statetest.Update(s.t, s.store, func(tx *state.Txn) { s.act(tx, pod.DeepCopy(), i) })
+}
+
+func (s *sim) act(tx *state.Txn, pod *corev1.Pod, i int) {
+	_, ready := podcontrol.Ready(pod)
+	switch {
+	case pod.DeletionTimestamp != nil:
+		tx.Delete(pod)
+	case pod.Spec.NodeName == "":
+		pod.Spec.NodeName = fmt.Sprint("n", i%2+1)
+		tx.Update(pod)
+	case !ready && !podcontrol.Finished(pod) && !s.stuck(pod):
+		pod.Status.Phase = corev1.PodRunning
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(s.now)}}
+		tx.SetStatus(pod)
+	}
 }
 
 func (s *sim) deployments() []*appsv1.Deployment {

@@ -69,6 +69,9 @@ func AvailableIn(pod *corev1.Pod, minReady time.Duration, now time.Time) (time.D
 	if !ready {
 		return 0, false
 	}
+	if minReady == 0 { // whatever the node's clock says
+		return 0, true
+	}
 	return max(since.Add(minReady).Sub(now), 0), true
 }
 
