@@ -73,7 +73,7 @@ func newCluster(t *testing.T, files map[string]string) *cluster {
 	t.Helper()
 	host := testhost.New(t)
 	host.BinaryImage(t, binary(t, "github.com/mainstay-cluster/mainstay/examples/hello"), "hello:1.0", "hello:2.0")
-	c := &cluster{host: host, repo: filepath.Join(host.Dir, "repo"), data: filepath.Join(host.Dir, "data"), bin: binary(t, "github.com/mainstay-cluster/mainstay/cmd/mainstay")}
+	c := &cluster{host: host, repo: filepath.Join(host.Dir, "repo"), data: filepath.Join(host.Dir, "mainstay"), bin: binary(t, "github.com/mainstay-cluster/mainstay/cmd/mainstay")}
 	if err := os.MkdirAll(c.repo, 0o755); err != nil {
 		t.Fatal(err)
 	}

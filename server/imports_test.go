@@ -26,8 +26,9 @@ var allowed = map[string]string{
 	"gitsync/load":             "object object/kube",
 	"gitsync":                  "object object/kube plan state gitsync/load",
 	"controllers/engine":       "object state",
-	"controllers/podcontrol":   "object state state/tables",
-	"controllers/*":            "object object/kube state state/tables controllers/engine controllers/podcontrol",
+	"controllers/event":        "object state state/tables",
+	"controllers/podcontrol":   "object state state/tables controllers/event",
+	"controllers/*":            "object object/kube state state/tables controllers/engine controllers/event controllers/podcontrol",
 	"sched":                    "object state state/tables",
 	"simulate":                 "object plan state controllers/engine sched",
 	"node/link":                "object",
@@ -43,6 +44,7 @@ var allowed = map[string]string{
 	"cmd/mainstay":             "cli server",
 	"testhost":                 "",
 	"examples/hello":           "",
+	"e2e/get":                  "",
 }
 
 // foreign confines a library to one package, so that replacing it is one package's change.
