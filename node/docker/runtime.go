@@ -55,6 +55,11 @@ var _ runtime.Runtime = (*Runtime)(nil)
 
 // New returns a runtime; the engine need not answer yet. Close it after use.
 func New(config Config) (*Runtime, error) {
+	dir, err := filepath.Abs(config.DataDir) // the engine takes no other paths
+	if err != nil {
+		return nil, err
+	}
+	config.DataDir = dir
 	options := []client.Opt{client.WithAPIVersionNegotiation()}
 	if config.Host != "" {
 		options = append(options, client.WithHost(config.Host))
