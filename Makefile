@@ -10,7 +10,7 @@ build: ## build bin/mainstay, one static binary
 
 test: ## run every test, with the race detector; installs what they need
 	hack/prerequisites.sh test
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
+	CGO_ENABLED=1 $(GO) test -race -tags docker -timeout 15m ./...
 
 check: lint test ## everything that must hold before a change lands
 
