@@ -1,0 +1,318 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/mainstay-cluster/mainstay/gitsync"
+	"github.com/mainstay-cluster/mainstay/node/runtime"
+	"github.com/mainstay-cluster/mainstay/node/runtime/runtimetest"
+	"github.com/mainstay-cluster/mainstay/object"
+	"github.com/mainstay-cluster/mainstay/plan"
+	"github.com/mainstay-cluster/mainstay/state"
+)
+
+const web = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: app, image: "hello:1.0"}]
+`
+
+// site is what outlives a process: a repository, a data directory and a host with its containers.
+type site struct {
+	repo, data string
+	host       *runtimetest.Fake
+}
+
+func newSite(t *testing.T, files map[string]string) *site {
+	t.Helper()
+	s := &site{repo: filepath.Join(t.TempDir(), "repo"), data: filepath.Join(t.TempDir(), "data"), host: runtimetest.NewFake("hello:1.0", "hello:2.0")}
+	if out, err := exec.Command("git", "init", "-q", "-b", "main", s.repo).CombinedOutput(); err != nil {
+		t.Fatalf("git init: %v\n%s", err, out)
+	}
+	s.commit(t, files)
+	return s
+}
+
+func (s *site) commit(t *testing.T, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(s.repo, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{{"add", "-A"}, {"-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"}} {
+		if out, err := exec.Command("git", append([]string{"-C", s.repo}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// start runs a whole process on the site; stop ends it and returns what it returned.
+func (s *site) start(t *testing.T) (running *server, stop func() error) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err = newServer(Config{
+		Git: gitsync.Config{Repo: s.repo}, DataDir: s.data, NodeName: "n1", Version: "test", Log: slog.New(slog.DiscardHandler),
+	}, listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running.runtime = func(string, string) (runtime.Runtime, func(), error) { return s.host, func() {}, nil }
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- running.run(ctx, listener) }()
+	stopped := false
+	stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		err := <-done
+		running.raft.Close()
+		return err
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("the process ended with %v", err)
+		}
+	})
+	return running, stop
+}
+
+// until waits for a state.
+func until(t *testing.T, s *server, what string, wanted func(state.Reader) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := await(ctx, s.store, wanted); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// converged says that the revision in force runs, and that n Pods are left.
+func converged(n int) func(state.Reader) bool {
+	return func(r state.Reader) bool {
+		cluster := plan.LiveCluster(r)
+		if cluster == nil || cluster.Status.Revision == "" || state.Len[*corev1.Pod](r) != n {
+			return false
+		}
+		rev, ok := state.Get[*object.Revision](r, state.Key{Name: cluster.Status.Revision})
+		return ok && rev.Status.Phase == object.RevisionConverged
+	}
+}
+
+func uids(r state.Reader) []string {
+	var all []string
+	for pod := range state.List[*corev1.Pod](r, "") {
+		all = append(all, pod.Name+" "+string(pod.UID))
+	}
+	return all
+}
+
+// touched lists the calls that start or stop something.
+func (s *site) touched() []runtimetest.Call {
+	return slices.DeleteFunc(s.host.Calls(), func(c runtimetest.Call) bool {
+		return !slices.Contains([]string{"StartContainer", "StopContainer", "RemoveContainer", "RemovePod", "UnpauseContainer"}, c.Method)
+	})
+}
+
+func TestCommitRunsAndTheNextOneRolls(t *testing.T) {
+	s := newSite(t, map[string]string{"web.yaml": web})
+	running, _ := s.start(t)
+	until(t, running, "3 Pods run", converged(3))
+	before := uids(running.store.View())
+	s.commit(t, map[string]string{"web.yaml": strings.Replace(web, "1.0", "2.0", 1)})
+	until(t, running, "3 new Pods run", func(r state.Reader) bool {
+		for _, uid := range uids(r) {
+			if slices.Contains(before, uid) {
+				return false
+			}
+		}
+		return converged(3)(r)
+	})
+}
+
+func TestRestartTouchesNothingAndWritesNoRevision(t *testing.T) {
+	s := newSite(t, map[string]string{"web.yaml": web})
+	running, stop := s.start(t)
+	until(t, running, "3 Pods run", converged(3))
+	before, calls := uids(running.store.View()), len(s.touched())
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	running, _ = s.start(t)
+	until(t, running, "3 Pods run again", converged(3))
+	if after := uids(running.store.View()); !slices.Equal(before, after) {
+		t.Errorf("pods = %v, want %v", after, before)
+	}
+	if got := s.touched(); len(got) != calls {
+		t.Errorf("P5: the restart made these calls: %v", got[calls:])
+	}
+	if n := state.Len[*object.Revision](running.store.View()); n != 1 {
+		t.Errorf("%d revisions, want 1", n)
+	}
+}
+
+func TestRebuildAdoptsAndRemovesOnlyWhatGitDoesNotWant(t *testing.T) {
+	s := newSite(t, map[string]string{"web.yaml": web, "old.yaml": strings.ReplaceAll(web, "web", "old")})
+	running, stop := s.start(t)
+	until(t, running, "6 Pods run", converged(6))
+	before, calls := uids(running.store.View()), len(s.touched())
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(s.data); err != nil {
+		t.Fatal(err)
+	}
+	s.commit(t, map[string]string{"old.yaml": "# nothing any more\n"})
+	running, _ = s.start(t)
+	until(t, running, "3 Pods are left", converged(3))
+	for _, uid := range uids(running.store.View()) {
+		if !slices.Contains(before, uid) {
+			t.Errorf("pod %s is new", uid)
+		}
+	}
+	for _, call := range s.touched()[calls:] {
+		if call.Method == "StartContainer" {
+			t.Errorf("the rebuild started %v", call)
+		}
+	}
+}
+
+// While a cluster is being rebuilt from a repository that cannot be read, nothing is decided, so nothing is stopped (P3).
+func TestRebuildWithoutItsRepositoryStopsNothing(t *testing.T) {
+	s := newSite(t, map[string]string{"web.yaml": web, "mainstay.yaml": "apiVersion: mainstay.dev/v1alpha1\nkind: Cluster\nmetadata: {name: prod}\n"})
+	running, stop := s.start(t)
+	until(t, running, "3 Pods run", converged(3))
+	calls := len(s.touched())
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(s.data); err != nil {
+		t.Fatal(err)
+	}
+	s.commit(t, map[string]string{"web.yaml": "kind: Nonsense\n"})
+	running, _ = s.start(t)
+	until(t, running, "the commit is rejected", func(r state.Reader) bool { return state.Len[*object.Revision](r) == 1 })
+	if got := s.touched(); len(got) != calls {
+		t.Errorf("P3: these calls were made: %v", got[calls:])
+	}
+	if got := state.Len[*corev1.Pod](running.store.View()); got != 3 {
+		t.Errorf("%d Pods are known, want the 3 that run", got)
+	}
+	s.commit(t, map[string]string{"web.yaml": web})
+	until(t, running, "the next good commit adopts them", converged(3))
+	if got := s.touched(); len(got) != calls {
+		t.Errorf("adoption made these calls: %v", got[calls:])
+	}
+}
+
+func TestOnlyTheClustersCertificatesGetIn(t *testing.T) {
+	s := newSite(t, map[string]string{"web.yaml": web})
+	running, _ := s.start(t)
+	until(t, running, "3 Pods run", converged(3))
+	config, err := clientcmd.BuildConfigFromFlags("", s.kubeconfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	viewer, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(running.authority.CertPEM())
+	nobody := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	for _, tc := range []struct {
+		name   string
+		client *http.Client
+		path   string
+		want   int
+	}{
+		{"anyone may ask for health", nobody, "/healthz", 200},
+		{"anyone may ask for readiness", nobody, "/readyz", 200},
+		{"nobody reads without a certificate", nobody, "/api/v1/pods", 401},
+		{"nor metrics", nobody, "/metrics", 401},
+		{"nor logs", nobody, "/mainstay/v1/logs/default/x/app", 401},
+		{"a viewer reads", viewer, "/api/v1/pods", 200},
+		{"and sees metrics", viewer, "/metrics", 200},
+		{"but is no server", viewer, "/mainstay/v1/logs/default/x/app", 403},
+		{"and no node", viewer, "/mainstay/v1/node/pods", 403},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			response, err := tc.client.Get("https://" + running.reachable + tc.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if body, _ := io.ReadAll(response.Body); response.StatusCode != tc.want {
+				t.Errorf("%s answers %d, want %d: %s", tc.path, response.StatusCode, tc.want, body)
+			}
+		})
+	}
+}
+
+// kubeconfig waits for the file: it is written while the process starts.
+func (s *site) kubeconfig(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(s.data, "kubeconfig")
+	if _, err := os.Stat(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestOneProcessPerDataDirectory(t *testing.T) {
+	dir := t.TempDir()
+	release, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockDir(dir); err == nil || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("the second lock: %v, want an error with a remedy", err)
+	}
+	release()
+	again, err := lockDir(dir)
+	if err != nil {
+		t.Fatalf("after release: %v", err)
+	}
+	again()
+}
+
+func TestTakenPortSaysWhatToDo(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	err = Up(t.Context(), Config{Git: gitsync.Config{Repo: t.TempDir()}, DataDir: t.TempDir(), Listen: taken.Addr().String(), Log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "--listen") {
+		t.Errorf("err = %v, want one that names --listen", err)
+	}
+}
