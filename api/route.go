@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/mainstay-cluster/mainstay/object"
@@ -143,10 +142,6 @@ func (p place) kind(kinds []object.Kind) (object.Kind, bool) {
 		return object.Kind{}, false
 	}
 	return kinds[i], p.namespaced || !kinds[i].Namespaced || p.key.Name == ""
-}
-
-func (p place) groupResource() schema.GroupResource {
-	return schema.GroupResource{Group: p.group, Resource: p.resource}
 }
 
 func (a *API) health(w http.ResponseWriter) error {

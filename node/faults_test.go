@@ -58,6 +58,30 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// P5: what was taken away did not crash, however often that happens: it is replaced within a second each time.
+func TestWhatIsTakenAwayIsNoCrash(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web"))
+		c.settle()
+		for i, damage := range []func(){
+			func() { c.engine.Kill(c.id("uid-web", "app"), 137) }, // nobody can tell this from a crash, so the next one waits
+			func() { c.engine.Remove(c.id("uid-web", "app")) },
+			func() { c.engine.RemoveSandbox("uid-web") },
+			func() { c.engine.Remove(c.id("uid-web", "app")) },
+			func() { c.engine.KillSandbox("uid-web") },
+		} {
+			damage()
+			c.after(time.Second)
+			c.wants("uid-web", fmt.Sprintf("Running app#%d:Ready", i+1))
+		}
+		c.engine.Kill(c.id("uid-web", "app"), 137)
+		c.after(time.Second)
+		c.wants("uid-web", "Running app#5:CrashLoopBackOff")
+		c.after(firstBackoff)
+		c.wants("uid-web", "Running app#6:Ready")
+	})
+}
+
 func alive(all []runtime.Container) (n int) {
 	for _, c := range all {
 		if c.State == runtime.Running {

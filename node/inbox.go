@@ -162,6 +162,7 @@ func (w *worker) inspect() {
 			t.Backoff = recall(before, last)
 		case before == nil || before.SpecHash != last.SpecHash:
 			t.Backoff = backoff{}
+		case o.taken(before):
 		default:
 			t.Backoff = t.Backoff.after(before.ran())
 		}

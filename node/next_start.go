@@ -150,7 +150,7 @@ func startsAt(o *observed, c *corev1.Container) time.Time {
 	if t.Hold.holds(o.Now) {
 		at = shownUntil(t.Hold, o.Now)
 	}
-	if last := o.latest(c.Name); last != nil && last.State == runtime.Exited && !outdated(last, c) {
+	if last := o.latest(c.Name); last != nil && last.State == runtime.Exited && !o.taken(last) && !outdated(last, c) {
 		if end := last.ended().Add(t.Backoff.wait(last.ran())); end.After(at) {
 			at = end
 		}

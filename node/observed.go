@@ -156,7 +156,13 @@ func (o *observed) here(a *attempt) bool {
 	return a != nil && o.Sandbox.Running && !a.Created.Before(o.Sandbox.Created)
 }
 
-// healthy returns what is known of an attempt's health, which is nothing if it is about another attempt.
+// taken reports whether an attempt did not end by itself: somebody removed it, or the sandbox it was in. Nobody backs off
+// from that.
+func (o *observed) taken(a *attempt) bool {
+	return a.Lost || o.Sandbox.Running && !o.here(a)
+}
+
+// healthOf returns what is known of an attempt's health, which is nothing if it is about another attempt.
 func (o *observed) healthOf(a *attempt) health {
 	if t := o.Tracks[a.Name]; t != nil && a.ID != "" && t.Health.ID == a.ID {
 		return t.Health
