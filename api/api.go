@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mainstay-cluster/mainstay/state"
 )
@@ -66,7 +67,10 @@ func New(cfg Config) *API {
 // http.Server.Shutdown need not wait for them. It is called once.
 func (a *API) Run(ctx context.Context) error {
 	defer a.end(errEnding)
-	return a.followPods(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return follow(ctx, a, boundTo) })
+	g.Go(func() error { return follow(ctx, a, pullsOther) })
+	return g.Wait()
 }
 
 // ServeHTTP implements http.Handler.

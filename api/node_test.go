@@ -198,6 +198,49 @@ func TestPodsPollWakesOnlyForItsNode(t *testing.T) {
 	})
 }
 
+// P6: a node hears at once which images it is to pull, as long as it does not say that it knows.
+func TestPodsPollTellsWhatToPull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := statetest.New(t, shopNode(metav1.ObjectMeta{Name: "n1"}))
+		a := local(store)
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { _ = a.Run(ctx) }()
+		ask := func(known ...string) (pull []string, took time.Duration) {
+			start := time.Now()
+			req := link.PodsRequest{Node: "n1", Pull: known, Wait: metav1.Duration{Duration: 20 * time.Second}}
+			resp, err := link.NewVia(inProcess{a, "n1"}, "server").Pods(t.Context(), req)
+			if err != nil {
+				t.Error(err)
+			}
+			return resp.Pull, time.Since(start)
+		}
+		want := func(images string) {
+			statetest.Update(t, store, func(tx *state.Txn) {
+				n, _ := state.Get[*corev1.Node](tx, state.Key{Name: "n1"})
+				n = n.DeepCopy()
+				n.Annotations = map[string]string{object.PullAnnotation: images}
+				tx.Update(n)
+			})
+		}
+		time.AfterFunc(5*time.Second, func() { want("b:1,a:1,b:1") })
+		pull, took := ask()
+		if diff := cmp.Diff([]string{"a:1", "b:1"}, pull); diff != "" || took != 5*time.Second {
+			t.Errorf("after %s, want 5s; (-want +got):\n%s", took, diff)
+		}
+		if pull, took = ask("a:1"); len(pull) != 2 || took != 0 {
+			t.Errorf("%v after %s, want both images at once", pull, took)
+		}
+		if _, took = ask("a:1", "b:1"); took != 20*time.Second {
+			t.Errorf("answered after %s although nothing was new", took)
+		}
+		time.AfterFunc(5*time.Second, func() { want("") })
+		if pull, took = ask("a:1", "b:1"); len(pull) != 0 || took != 5*time.Second {
+			t.Errorf("%v after %s, want none after 5s", pull, took)
+		}
+		stop()
+	})
+}
+
 // inProcess calls an API without a network, as `mainstay up` does.
 type inProcess struct {
 	api  *api.API

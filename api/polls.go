@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/object"
 	"github.com/mainstay-cluster/mainstay/state"
 	"github.com/mainstay-cluster/mainstay/state/tables"
 )
@@ -60,38 +61,55 @@ func (p *polls) wakeAll() {
 	clear(p.nodes)
 }
 
-// followPods follows the Pods once for all nodes: thousands of agents must not each look at every Pod's changes.
-func (a *API) followPods(ctx context.Context) error {
-	changes := make([]state.Change[*corev1.Pod], watchBatch)
+// follow wakes the polls of the nodes that changes of T concern. It follows them once for all nodes: thousands of agents
+// must not each look at every change.
+func follow[T object.Object](ctx context.Context, a *API, concerned func(state.Change[T]) []string) error {
 	for {
-		feed := state.Changes[*corev1.Pod](a.Store, a.Store.View().Version)
+		feed := state.Changes[T](a.Store, a.Store.View().Version)
 		a.polls.wakeAll() // whatever happened before the feed began
-		err := a.wakeNodes(ctx, feed, changes)
+		err := wakeFor(ctx, &a.polls, feed, concerned)
 		if !errors.Is(err, state.ErrCompacted) {
 			return err
 		}
 	}
 }
 
-func (a *API) wakeNodes(ctx context.Context, feed *state.Feed[*corev1.Pod], changes []state.Change[*corev1.Pod]) error {
+func wakeFor[T object.Object](ctx context.Context, p *polls, feed *state.Feed[T], concerned func(state.Change[T]) []string) error {
+	changes := make([]state.Change[T], watchBatch)
 	for {
 		n, err := feed.Next(ctx, changes)
 		if err != nil {
 			return err
 		}
 		for _, c := range changes[:n] {
-			if c.Old != nil {
-				a.polls.wake(c.Old.Spec.NodeName)
-			}
-			if c.New != nil {
-				a.polls.wake(c.New.Spec.NodeName)
+			for _, node := range concerned(c) {
+				p.wake(node)
 			}
 		}
 		clear(changes[:n])
 	}
 }
 
-// nodePods answers as soon as the node's Pods differ from what it has.
+// boundTo names the nodes that a Pod was and is bound to.
+func boundTo(c state.Change[*corev1.Pod]) []string {
+	var nodes []string
+	for _, pod := range []*corev1.Pod{c.Old, c.New} {
+		if pod != nil {
+			nodes = append(nodes, pod.Spec.NodeName)
+		}
+	}
+	return nodes
+}
+
+// pullsOther names a node that is to pull other images than before.
+func pullsOther(c state.Change[*corev1.Node]) []string {
+	if c.Old == nil || c.New == nil || c.Old.Annotations[object.PullAnnotation] == c.New.Annotations[object.PullAnnotation] {
+		return nil
+	}
+	return []string{c.New.Name}
+}
+
+// nodePods answers as soon as what the node should have differs from what it has.
 func (a *API) nodePods(ctx context.Context, id Identity, req link.PodsRequest) (link.PodsResponse, error) {
 	if err := itself(id, req.Node); err != nil {
 		return link.PodsResponse{}, err
@@ -114,7 +132,7 @@ func (a *API) nodePods(ctx context.Context, id Identity, req link.PodsRequest) (
 	for {
 		woken := a.polls.wait(req.Node)
 		resp := podsFor(a.Store.View(), req)
-		if len(resp.Pods) > 0 || len(resp.Gone) > 0 {
+		if len(resp.Pods) > 0 || len(resp.Gone) > 0 || !slices.Equal(resp.Pull, req.Pull) {
 			return resp, nil
 		}
 		select {
@@ -128,8 +146,8 @@ func (a *API) nodePods(ctx context.Context, id Identity, req link.PodsRequest) (
 	}
 }
 
-// podsFor is the difference between what a node has and what it should have. What it has and is not bound to it, here or
-// any more, is gone.
+// podsFor is the difference between what a node has and what it should have, and the images it is to pull. What it has and
+// is not bound to it, here or any more, is gone.
 func podsFor(view *state.Snapshot, req link.PodsRequest) link.PodsResponse {
 	resp := link.PodsResponse{Version: uint64(view.Version)}
 	wanted := make(map[types.UID]bool, len(req.Have))
@@ -145,5 +163,8 @@ func podsFor(view *state.Snapshot, req link.PodsRequest) link.PodsResponse {
 		}
 	}
 	slices.Sort(resp.Gone)
+	if node, ok := state.Get[*corev1.Node](view, state.Key{Name: req.Node}); ok {
+		resp.Pull = object.WantedImages(node)
+	}
 	return resp
 }

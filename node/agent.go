@@ -54,6 +54,7 @@ type agent struct {
 	cfg   Config
 	tools *tools
 	group *errgroup.Group
+	pull  *puller
 	act   func() // lets the workers act; may be called repeatedly
 
 	mu      sync.Mutex
@@ -64,6 +65,7 @@ type agent struct {
 	silent  time.Time             // since when the engine has not answered; zero if it does; guarded by mu
 	sent    corev1.NodeStatus     // the node's status as last sent; guarded by mu
 	lost    chan struct{}         // capacity 1: a server answered that it does not know the node
+	news    chan struct{}         // capacity 1: the node's status has something urgent to say
 }
 
 // Run is the agent. It returns nil when ctx ends, after everything it started has returned; containers keep running.
@@ -84,7 +86,7 @@ func Run(ctx context.Context, cfg Config) error {
 		func(ctx context.Context) error {
 			return a.tools.looker.run(ctx, func(l look) { a.deliver(ctx, l) })
 		},
-		a.tools.looker.follow, a.tools.reporter.run, a.tools.recorder.run, a.poll, a.watchNode, a.actAlone,
+		a.tools.looker.follow, a.tools.reporter.run, a.tools.recorder.run, a.pull.run, a.poll, a.watchNode, a.actAlone,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}
@@ -106,10 +108,11 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 		metrics: m, log: cfg.Log, released: make(chan struct{}),
 	}
 	a := &agent{
-		cfg: cfg, tools: t, act: sync.OnceFunc(func() { close(t.released) }), lost: make(chan struct{}, 1),
+		cfg: cfg, tools: t, act: sync.OnceFunc(func() { close(t.released) }), lost: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		pull:    newPuller(cfg.Runtime, cfg.Log),
 		workers: map[types.UID]*worker{}, have: map[types.UID]string{}, buried: map[types.UID]uint64{},
 	}
-	t.reporter.acknowledged, t.reporter.lost = a.acknowledged, a.noticeLost
+	t.reporter.acknowledged, t.reporter.lost, a.pull.changed = a.acknowledged, a.noticeLost, a.tellNews
 	return a, nil
 }
 

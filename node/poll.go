@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,9 +22,7 @@ import (
 
 const (
 	// pollWait is how long a server may hold a poll; it must beat the heartbeat's time to live.
-	pollWait = 10 * time.Second
-	// nodeEvery is how often the node's own status is looked at.
-	nodeEvery   = 10 * time.Second
+	pollWait    = 10 * time.Second
 	networkFile = "network.json"
 )
 
@@ -96,7 +93,7 @@ func (a *agent) once(ctx context.Context, after uint64) (uint64, error) {
 	a.mu.Lock()
 	have := maps.Clone(a.have)
 	a.mu.Unlock()
-	resp, err := a.cfg.Client.Pods(ctx, link.PodsRequest{Node: a.cfg.Name, After: after, Have: have, Wait: metav1.Duration{Duration: pollWait}})
+	resp, err := a.cfg.Client.Pods(ctx, link.PodsRequest{Node: a.cfg.Name, After: after, Have: have, Pull: a.pull.told(), Wait: metav1.Duration{Duration: pollWait}})
 	if err != nil {
 		return after, fmt.Errorf("poll for pods: %w", err)
 	}
@@ -105,6 +102,7 @@ func (a *agent) once(ctx context.Context, after uint64) (uint64, error) {
 		return after, fmt.Errorf("poll for pods: version %d after %d: %w", resp.Version, after, errBackwards)
 	}
 	a.apply(ctx, resp)
+	a.pull.want(resp.Pull)
 	a.act()
 	return resp.Version, nil
 }
@@ -148,6 +146,7 @@ func (a *agent) register(ctx context.Context) error {
 		}
 	}
 	v := a.vitals
+	v.Ahead = a.pull.ahead()
 	v.Networked = true // the range comes with the answer, and is in use before any Pod is
 	r.Node = newNode(&a.cfg, a.tools.hostIPs, v, time.Now())
 	keepTimes(&r.Node.Status, &a.sent)
@@ -241,47 +240,5 @@ func (a *agent) recallNetwork(ctx context.Context) {
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.cfg.Log.Warn("the Pod range of the last run cannot be used; waiting for a server to give it", "err", err)
-	}
-}
-
-// watchNode keeps the node's own status fresh until ctx ends.
-func (a *agent) watchNode(ctx context.Context) error {
-	for pause(ctx, nodeEvery) {
-		info, err := a.info(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		a.noteEngine(err)
-		a.mu.Lock()
-		if err == nil {
-			a.vitals.Info = info
-		}
-		s := nodeStatus(&a.cfg, a.tools.hostIPs, a.vitals, time.Now())
-		keepTimes(&s, &a.sent)
-		changed := !apiequality.Semantic.DeepEqual(s, a.sent)
-		a.sent = s
-		a.mu.Unlock()
-		if changed {
-			a.tools.reporter.setNode(&s)
-		}
-	}
-	return nil
-}
-
-// noteEngine remembers whether the engine answers.
-func (a *agent) noteEngine(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := time.Now()
-	switch {
-	case err == nil && a.silent.IsZero():
-	case err == nil:
-		a.cfg.Log.Info("the container engine answers again", "after", now.Sub(a.silent).Round(time.Second))
-		a.silent, a.vitals.EngineError, a.vitals.Silent = time.Time{}, "", 0
-	case a.silent.IsZero():
-		a.cfg.Log.Warn("the container engine does not answer", "err", err)
-		a.silent, a.vitals.EngineError = now, err.Error()
-	default:
-		a.vitals.EngineError, a.vitals.Silent = err.Error(), now.Sub(a.silent)
 	}
 }

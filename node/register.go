@@ -16,12 +16,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mainstay-cluster/mainstay/node/runtime"
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 const (
 	// maxPods is how many Pods a node takes; Kubernetes' number.
 	maxPods = 110
-	// maxImages is how many images a node tells of, the largest first; Kubernetes' number.
+	// maxImages is how many images a node tells of besides those pulled ahead, the largest first; Kubernetes' number.
 	maxImages = 50
 	// Conditions of Mainstay's own on the Node.
 	conditionLiveRestore = "LiveRestore"
@@ -34,6 +35,7 @@ type vitals struct {
 	EngineError string // why the engine could not be asked; empty if it could
 	Silent      time.Duration
 	Networked   bool // the Pod range is known
+	Ahead       ahead
 }
 
 // newNode describes the node, labels and all.
@@ -52,7 +54,7 @@ func nodeStatus(cfg *Config, ips []string, v vitals, now time.Time) corev1.NodeS
 	s := corev1.NodeStatus{
 		Capacity:   capacity(v.Info),
 		Conditions: conditions(v, metav1.NewTime(now.Truncate(time.Second))),
-		Images:     largest(v.Info.Images),
+		Images:     images(v.Info.Images, v.Ahead.Pulled),
 		NodeInfo: corev1.NodeSystemInfo{
 			MachineID: fileID("/etc/machine-id"), SystemUUID: fileID("/sys/class/dmi/id/product_uuid"), BootID: fileID("/proc/sys/kernel/random/boot_id"),
 			KernelVersion: v.Info.KernelVersion, OSImage: v.Info.OperatingSystem, ContainerRuntimeVersion: v.Info.Engine,
@@ -86,10 +88,23 @@ func allocatable(info runtime.Info) corev1.ResourceList {
 	return list
 }
 
-func largest(images []corev1.ContainerImage) []corev1.ContainerImage {
-	images = slices.Clone(images)
-	slices.SortStableFunc(images, func(a, b corev1.ContainerImage) int { return cmp.Compare(b.SizeBytes, a.SizeBytes) })
-	return images[:min(len(images), maxImages)]
+// images are those pulled ahead, by the names they were wanted by, and the largest of all.
+func images(all []corev1.ContainerImage, pulled []string) []corev1.ContainerImage {
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(a, b corev1.ContainerImage) int { return cmp.Compare(b.SizeBytes, a.SizeBytes) })
+	shown := all[:min(len(all), maxImages)]
+	for _, name := range pulled {
+		named := func(i corev1.ContainerImage) bool { return slices.Contains(i.Names, name) }
+		if slices.ContainsFunc(shown, named) {
+			continue
+		}
+		image := corev1.ContainerImage{Names: []string{name}} // the engine knows it by another name
+		if i := slices.IndexFunc(all, named); i >= 0 {
+			image = all[i]
+		}
+		shown = append(shown[:len(shown):len(shown)], image)
+	}
+	return shown
 }
 
 // conditions are those of Kubernetes and Mainstay's own. Their times are right only where they changed; see keepTimes.
@@ -110,8 +125,12 @@ func conditions(v vitals, now metav1.Time) []corev1.NodeCondition {
 		live.Status, live.Reason = corev1.ConditionFalse, "LiveRestoreDisabled"
 		live.Message = `containers stop when the engine restarts: set "live-restore": true in /etc/docker/daemon.json`
 	}
+	pulled := corev1.NodeCondition{Type: object.PullCondition, Status: corev1.ConditionTrue, Reason: "NoPullFailed"}
+	if v.Ahead.Failures != "" {
+		pulled.Status, pulled.Reason, pulled.Message = corev1.ConditionFalse, "PullFailed", v.Ahead.Failures
+	}
 	all := []corev1.NodeCondition{
-		ready, engine, live,
+		ready, engine, live, pulled,
 		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "NotMeasured"},
 		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "NotMeasured"},
 		{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "NotMeasured"},

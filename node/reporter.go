@@ -69,8 +69,8 @@ func (r *reporter) remove(ref link.PodRef) {
 }
 
 // setNode gives the newest status of the node.
-func (r *reporter) setNode(s *corev1.NodeStatus) {
-	r.change(calm, func() { r.status = s })
+func (r *reporter) setNode(s *corev1.NodeStatus, u urgency) {
+	r.change(u, func() { r.status = s })
 }
 
 // forget drops what is unsent about a Pod.

@@ -121,7 +121,7 @@ func TestReporterRepeatsUnlessNewer(t *testing.T) {
 			r.set(statusNamed("b", "only"), urgent)
 			r.set(statusNamed("c", "dead"), urgent)
 			r.remove(link.PodRef{UID: "c"})
-			r.setNode(&corev1.NodeStatus{Phase: "x"})
+			r.setNode(&corev1.NodeStatus{Phase: "x"}, calm)
 			later(time.Second)
 			r.set(statusNamed("a", "new"), urgent)
 			later(30 * time.Second)

@@ -38,6 +38,7 @@ type server struct {
 	requests      map[string]int
 	history       map[string][]string // Pod name → its phases and waiting reasons, in order
 	changed       chan struct{}
+	pull          []string                // what the node is to pull
 	careless      bool                    // answers polls of nodes it does not know
 	refuse        func(path string) error // nil: everything is answered; a non-nil error makes the request fail
 }
@@ -133,7 +134,7 @@ func (s *server) poll(ctx context.Context, req link.PodsRequest) (any, error) {
 			s.mu.Unlock()
 			return nil, apierrors.NewNotFound(link.NodesResource, req.Node)
 		}
-		resp := link.PodsResponse{Version: s.version}
+		resp := link.PodsResponse{Version: s.version, Pull: s.pull}
 		for uid, pod := range s.pods {
 			if req.Have[uid] != pod.ResourceVersion {
 				resp.Pods = append(resp.Pods, *pod.DeepCopy())
@@ -146,7 +147,7 @@ func (s *server) poll(ctx context.Context, req link.PodsRequest) (any, error) {
 		}
 		changed := s.changed
 		s.mu.Unlock()
-		if len(resp.Pods)+len(resp.Gone) > 0 {
+		if len(resp.Pods)+len(resp.Gone) > 0 || !slices.Equal(resp.Pull, req.Pull) {
 			return resp, nil
 		}
 		select {

@@ -176,11 +176,15 @@ func pullProblem(c *corev1.Container, err error) problem {
 	if errors.Is(err, runtime.ErrImageNeverPull) {
 		return problem{Reason: reasonImageNeverPull, Message: fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image)}
 	}
-	message := err.Error()
+	return problem{Reason: reasonErrImagePull, Message: pullMessage(err)}
+}
+
+// pullMessage is why a pull failed, in the engine's words.
+func pullMessage(err error) string {
 	if failed := new(runtime.ImageError); errors.As(err, &failed) {
-		message = failed.Err.Error()
+		return failed.Err.Error()
 	}
-	return problem{Reason: reasonErrImagePull, Message: message}
+	return err.Error()
 }
 
 // hold keeps a step from being tried again at once: the longer, the more often it failed for the same reason.

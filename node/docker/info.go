@@ -13,9 +13,6 @@ import (
 	"github.com/mainstay-cluster/mainstay/node/runtime"
 )
 
-// maxImages is how many images a node reports: the largest, as in Kubernetes.
-const maxImages = 50
-
 // Info implements runtime.Runtime.
 func (r *Runtime) Info(ctx context.Context) (runtime.Info, error) {
 	ctx, cancel := within(ctx, readTimeout, "docker info")
@@ -58,8 +55,7 @@ func (r *Runtime) images(ctx context.Context) ([]corev1.ContainerImage, error) {
 			images = append(images, corev1.ContainerImage{Names: names, SizeBytes: i.Size})
 		}
 	}
-	slices.SortStableFunc(images, func(a, b corev1.ContainerImage) int { return int(b.SizeBytes>>10) - int(a.SizeBytes>>10) })
-	return images[:min(len(images), maxImages)], nil
+	return images, nil
 }
 
 // goArch translates uname's words.

@@ -37,12 +37,13 @@ type Registered struct {
 	Adopted     int    `json:"adopted"` // how many of the Pods the server took in
 }
 
-// PodsRequest asks for the Pods of this node. The server answers at once if something differs from Have, else when it does or after Wait.
+// PodsRequest asks for the Pods of this node. The server answers at once if something differs from Have or Pull, else when it does or after Wait.
 // It doubles as the node's heartbeat. An empty resourceVersion in Have is a Pod that the agent knows from the engine alone: it differs.
 type PodsRequest struct {
 	Node  string               `json:"node"`
-	After uint64               `json:"after"` // the newest store version this agent has seen: time never runs backwards for it
-	Have  map[types.UID]string `json:"have"`  // uid → resourceVersion
+	After uint64               `json:"after"`          // the newest store version this agent has seen: time never runs backwards for it
+	Have  map[types.UID]string `json:"have"`           // uid → resourceVersion
+	Pull  []string             `json:"pull,omitempty"` // as last answered
 	Wait  metav1.Duration      `json:"wait"`
 }
 
@@ -52,6 +53,8 @@ type PodsResponse struct {
 	Pods    []corev1.Pod `json:"pods,omitempty"` // new or changed
 	// Gone are uids of Have that must stop: the positive instruction without which an agent stops nothing.
 	Gone []types.UID `json:"gone,omitempty"`
+	// Pull are all images that the node is to have, sorted, for Pods that are not bound to it yet; see object.PullAnnotation.
+	Pull []string `json:"pull,omitempty"`
 }
 
 // Report carries the newest statuses, and the Pods that have been removed from the node for good. A successful answer means that all of

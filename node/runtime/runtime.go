@@ -97,8 +97,8 @@ type Info struct {
 	KernelVersion    string
 	Capacity         corev1.ResourceList // cpu, memory, ephemeral-storage
 	LiveRestore      bool
-	Images           []corev1.ContainerImage
-	ReservedOverhead resource.Quantity // memory the engine itself needs; zero if unknown
+	Images           []corev1.ContainerImage // all
+	ReservedOverhead resource.Quantity       // memory the engine itself needs; zero if unknown
 }
 
 // Pod is one Pod recovered from labels.
