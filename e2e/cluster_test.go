@@ -22,7 +22,7 @@ import (
 const patience = 90 * time.Second
 
 // binary builds a program once for all tests of this run.
-func binary(t *testing.T, importPath string) string {
+func binary(t testing.TB, importPath string) string {
 	t.Helper()
 	binaries.Lock()
 	defer binaries.Unlock()
@@ -65,11 +65,12 @@ type cluster struct {
 	repo string // a worktree
 	data string
 	bin  string
+	args []string  // of `mainstay up`, besides the usual
 	proc *exec.Cmd // of `mainstay up`; nil while it does not run
 }
 
 // newCluster makes a host with the image hello:1.0 and hello:2.0 and a repository with files; nothing runs yet.
-func newCluster(t *testing.T, files map[string]string) *cluster {
+func newCluster(t testing.TB, files map[string]string) *cluster {
 	t.Helper()
 	host := testhost.New(t)
 	host.BinaryImage(t, binary(t, "github.com/mainstay-cluster/mainstay/examples/hello"), "hello:1.0", "hello:2.0")
@@ -85,7 +86,7 @@ func newCluster(t *testing.T, files map[string]string) *cluster {
 	return c
 }
 
-func (c *cluster) git(t *testing.T, args ...string) string {
+func (c *cluster) git(t testing.TB, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("git", append([]string{"-C", c.repo}, args...)...)
 	out, err := cmd.CombinedOutput()
@@ -96,7 +97,7 @@ func (c *cluster) git(t *testing.T, args ...string) string {
 }
 
 // commit writes files – "" removes one – and commits them; it returns the commit.
-func (c *cluster) commit(t *testing.T, message string, files map[string]string) string {
+func (c *cluster) commit(t testing.TB, message string, files map[string]string) string {
 	t.Helper()
 	for name, content := range files {
 		path := filepath.Join(c.repo, name)
@@ -118,10 +119,10 @@ func (c *cluster) commit(t *testing.T, message string, files map[string]string) 
 	return c.head(t)
 }
 
-func (c *cluster) head(t *testing.T) string { return c.git(t, "rev-parse", "HEAD") }
+func (c *cluster) head(t testing.TB) string { return c.git(t, "rev-parse", "HEAD") }
 
 // up starts `mainstay up` and waits until it answers.
-func (c *cluster) up(t *testing.T) {
+func (c *cluster) up(t testing.TB) {
 	t.Helper()
 	log, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -129,7 +130,8 @@ func (c *cluster) up(t *testing.T) {
 	}
 	defer log.Close()
 	// The context must outlive the test's own, which ends before its cleanups run.
-	c.proc = c.host.Command(t.Context(), c.bin, "up", "--repo", c.repo, "--data-dir", c.data, "--docker-host", c.host.DockerHost(), "--node-name", "n1")
+	args := append([]string{"up", "--repo", c.repo, "--data-dir", c.data, "--docker-host", c.host.DockerHost(), "--node-name", "n1"}, c.args...)
+	c.proc = c.host.Command(t.Context(), c.bin, args...)
 	c.proc.Cancel = func() error { return nil }
 	c.proc.Stdout, c.proc.Stderr = log, log
 	if err := c.proc.Start(); err != nil {
@@ -144,18 +146,18 @@ func (c *cluster) up(t *testing.T) {
 func (c *cluster) logPath() string { return filepath.Join(c.host.Dir, "mainstay.log") }
 
 // kill ends Mainstay as a crash does.
-func (c *cluster) kill(t *testing.T) {
+func (c *cluster) kill(t testing.TB) {
 	t.Helper()
 	c.end(t, syscall.SIGKILL)
 }
 
 // stop ends Mainstay as a service manager does.
-func (c *cluster) stop(t *testing.T) {
+func (c *cluster) stop(t testing.TB) {
 	t.Helper()
 	c.end(t, syscall.SIGTERM)
 }
 
-func (c *cluster) end(t *testing.T, signal syscall.Signal) {
+func (c *cluster) end(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	if c.proc == nil {
 		return
@@ -177,7 +179,7 @@ func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 func (c *cluster) try(args ...string) (string, error) { return c.run(c.bin, args...) }
 
 // kubectl runs the real kubectl.
-func (c *cluster) kubectl(t *testing.T, args ...string) string {
+func (c *cluster) kubectl(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := c.run(binary(t, "k8s.io/kubernetes/cmd/kubectl"), args...)
 	if err != nil {
@@ -198,7 +200,7 @@ func (c *cluster) run(program string, args ...string) (string, error) {
 }
 
 // mainstay runs a reading command that must succeed.
-func (c *cluster) mainstay(t *testing.T, args ...string) string {
+func (c *cluster) mainstay(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := c.try(args...)
 	if err != nil {
@@ -208,7 +210,7 @@ func (c *cluster) mainstay(t *testing.T, args ...string) string {
 }
 
 // converge waits until the commit runs.
-func (c *cluster) converge(t *testing.T, commit string) {
+func (c *cluster) converge(t testing.TB, commit string) {
 	t.Helper()
 	c.mainstay(t, "wait", "--commit", commit, "--timeout", patience.String())
 }
@@ -220,7 +222,7 @@ type container struct {
 }
 
 // containers lists Mainstay's running containers by name.
-func (c *cluster) containers(t *testing.T) map[string]container {
+func (c *cluster) containers(t testing.TB) map[string]container {
 	t.Helper()
 	var list []struct {
 		ID    string `json:"Id"`
@@ -249,7 +251,7 @@ type pod struct {
 	Restarts                    int
 }
 
-func (c *cluster) pods(t *testing.T, args ...string) []pod {
+func (c *cluster) pods(t testing.TB, args ...string) []pod {
 	t.Helper()
 	pods, err := c.tryPods(args...)
 	if err != nil {
@@ -292,7 +294,7 @@ func (c *cluster) tryPods(args ...string) ([]pod, error) {
 }
 
 // eventually tries until check passes. It asks the outside world, which cannot tell us when to look again.
-func (c *cluster) eventually(t *testing.T, what string, check func() error) {
+func (c *cluster) eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
