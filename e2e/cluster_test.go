@@ -99,6 +99,14 @@ func (c *cluster) git(t testing.TB, args ...string) string {
 // commit writes files – "" removes one – and commits them; it returns the commit.
 func (c *cluster) commit(t testing.TB, message string, files map[string]string) string {
 	t.Helper()
+	c.write(t, files)
+	c.git(t, "commit", "-q", "--allow-empty", "-m", message)
+	return c.head(t)
+}
+
+// write puts files into the worktree and the index.
+func (c *cluster) write(t testing.TB, files map[string]string) {
+	t.Helper()
 	for name, content := range files {
 		path := filepath.Join(c.repo, name)
 		if content == "" {
@@ -115,8 +123,6 @@ func (c *cluster) commit(t testing.TB, message string, files map[string]string) 
 		}
 	}
 	c.git(t, "add", "-A")
-	c.git(t, "commit", "-q", "--allow-empty", "-m", message)
-	return c.head(t)
 }
 
 func (c *cluster) head(t testing.TB) string { return c.git(t, "rev-parse", "HEAD") }

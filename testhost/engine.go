@@ -31,8 +31,9 @@ type engine struct {
 	exited         chan struct{} // closed when cmd is gone
 }
 
-// StartEngine starts the host's Docker Engine with live-restore and waits until it answers. Nothing happens if it runs.
-func (h *Host) StartEngine(t testing.TB) {
+// StartEngine starts the host's Docker Engine with live-restore and waits until it answers. Nothing happens if it runs. Flags of
+// dockerd that are given override those it gets otherwise.
+func (h *Host) StartEngine(t testing.TB, flags ...string) {
 	t.Helper()
 	e := h.engine
 	if e.cmd != nil {
@@ -44,9 +45,10 @@ func (h *Host) StartEngine(t testing.TB) {
 	must(t, err)
 	defer log.Close()
 	// Not t.Context(): that ends before the cleanups, in which tests remove what they made.
-	cmd := h.Command(context.Background(), "dockerd", "--config-file", config, "--data-root", filepath.Join(h.Dir, "data"),
+	args := []string{"dockerd", "--config-file", config, "--data-root", filepath.Join(h.Dir, "data"),
 		"--exec-root", filepath.Join(h.Dir, "exec"), "-H", h.DockerHost(), "--pidfile", filepath.Join(h.Dir, "pid"),
-		"--bip", e.bip, "--live-restore", "--containerd-namespace", e.name, "--containerd-plugins-namespace", e.name+"-plugins")
+		"--bip", e.bip, "--live-restore", "--containerd-namespace", e.name, "--containerd-plugins-namespace", e.name + "-plugins"}
+	cmd := h.Command(context.Background(), args[0], append(args[1:], flags...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	h.removePidFiles(t)
 	must(t, cmd.Start())
