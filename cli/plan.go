@@ -107,6 +107,8 @@ func (o *planOptions) find(arg, clusterPath string) (planned, error) {
 	case isDirectory(arg):
 		tree, err := worktree(arg, "")
 		return planned{tree: tree, title: "the files in " + arg}, err
+	case strings.HasPrefix(arg, "/") || strings.HasPrefix(arg, "."):
+		return planned{}, fmt.Errorf("there is no directory %s", arg) // no commit is called like that
 	}
 	return findCommit(arg, where)
 }

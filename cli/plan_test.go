@@ -108,6 +108,8 @@ func TestPlanExitCodes(t *testing.T) {
 	for name, tc := range map[string]struct{ arg, want string }{
 		"rejected here": {"HEAD", "bad.yaml:1:"},
 		"no such ref":   {"nowhere", `"nowhere" is no directory either`},
+		"no such path":  {"/nowhere", "error: there is no directory /nowhere\n"},
+		"no such place": {"../nowhere", "error: there is no directory ../nowhere\n"},
 	} {
 		if got := c.run(t, "plan", tc.arg); got.code != 2 || !strings.Contains(got.out+got.err, tc.want) {
 			t.Errorf("%s: code %d: %s%s", name, got.code, got.out, got.err)

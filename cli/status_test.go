@@ -104,6 +104,19 @@ func TestStatusOnOneScreen(t *testing.T) {
 	}
 }
 
+func TestStatusOfPodsBeingRemoved(t *testing.T) {
+	leaving := crashing("alone")
+	leaving.DeletionTimestamp = at(noon, time.Second)
+	f := &facts{cluster: *clusterAt(commit1, commit1[:12]), revisions: []*object.Revision{converged(noon)}, pods: []*corev1.Pod{leaving}}
+	if got := f.status(noon); !got.Converged || len(got.NotReady) != 0 {
+		t.Errorf("converged = %v, not ready: %+v; want nothing but what is meant to stay", got.Converged, got.NotReady)
+	}
+	leaving.DeletionTimestamp = nil
+	if got := f.status(noon); got.Converged {
+		t.Error("converged with a Pod that crashes")
+	}
+}
+
 func TestStatusExitCode(t *testing.T) {
 	c := startCluster(t, clusterAt(commit1, commit1[:12]), revision(commit1, 1, object.RevisionConverged))
 	if got := c.run(t, "status"); got.code != 0 {

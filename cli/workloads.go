@@ -86,7 +86,8 @@ func podPhase(p *corev1.Pod) string {
 	return string(cmp.Or(p.Status.Phase, corev1.PodPending))
 }
 
-// notReady lists the workloads that nothing else owns and of which not everything is ready, by namespace, kind and name.
+// notReady lists the workloads that nothing else owns and of which not everything is ready, by namespace, kind and name. A Pod
+// that is being removed is not meant to be ready.
 func (f *facts) notReady() []Workload {
 	owned := podsByTop(f.pods, f.replicaSets)
 	all := []Workload{}
@@ -106,7 +107,7 @@ func (f *facts) notReady() []Workload {
 		}
 	}
 	for _, p := range f.pods {
-		if metav1.GetControllerOf(p) == nil && !podReady(p) && p.Status.Phase != corev1.PodSucceeded {
+		if metav1.GetControllerOf(p) == nil && p.DeletionTimestamp == nil && !podReady(p) && p.Status.Phase != corev1.PodSucceeded {
 			w := Workload{Kind: "Pod", Namespace: p.Namespace, Name: p.Name, Desired: 1}
 			all = append(all, explainWorkload(w, []*corev1.Pod{p}, ""))
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"time"
@@ -37,6 +38,9 @@ the SSH agent, and the host's key is always checked against known_hosts.`,
 			cfg.Git.Token = os.Getenv("MAINSTAY_GIT_TOKEN")
 			if cleanup {
 				return server.Cleanup(cmd.Context(), cfg)
+			}
+			if cfg.Git.Repo == "" {
+				return errors.New("say which repository to follow: --repo PATH or --repo URL")
 			}
 			return server.Up(cmd.Context(), cfg)
 		},

@@ -83,7 +83,7 @@ var ownPrinters = map[string]printer{
 			number("Deleted", "Objects the commit removed."),
 			text("Age", "Time since the cluster took the commit in."),
 			wide(number("Problems", "What rejected the commit, counted.")),
-			wide(text("Converged after", "Time from activation to the end.")),
+			wide(text("Converged after", "Time from activation until everything ran; <none> if it never did.")),
 			wide(text("Branch", "The branch whose head it was.")),
 			wide(text("Message", "Why it has not converged, or failed.")),
 		},
@@ -117,7 +117,7 @@ var ownPrinters = map[string]printer{
 func revisionCells(r *object.Revision) []any {
 	s := r.Status
 	took := "<none>"
-	if s.ActivatedAt != nil && s.EndedAt != nil {
+	if s.Phase == object.RevisionConverged && s.ActivatedAt != nil && s.EndedAt != nil {
 		took = duration.HumanDuration(s.EndedAt.Sub(s.ActivatedAt.Time))
 	}
 	problems := max(int64(s.ProblemsAll), int64(len(s.Problems)))

@@ -75,4 +75,8 @@ func TestTableOfRevisions(t *testing.T) {
 	if diff := cmp.Diff(want, table.Rows[0].Cells); diff != "" {
 		t.Error(diff)
 	}
+	r.Status.Phase = object.RevisionFailed
+	if table, err = Table(object.KindFor[*object.Revision](), []object.Object{r}); err != nil || table.Rows[0].Cells[9] != "<none>" {
+		t.Errorf("a failed revision converged after %v: %v", table.Rows[0].Cells[9], err)
+	}
 }
