@@ -288,6 +288,31 @@ func (s *site) kubeconfig(t *testing.T) string {
 	return path
 }
 
+func TestMetricsTellOfRevisionsAndTheStoreWithoutNamingObjects(t *testing.T) {
+	s := newSite(t, map[string]string{"web.yaml": strings.ReplaceAll(web, "name: web", "name: very-own-name")})
+	running, _ := s.start(t)
+	until(t, running, "3 Pods run", converged(3))
+	families, err := running.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := ""
+	for _, family := range families {
+		text += family.String() + "\n"
+	}
+	for _, name := range []string{
+		"mainstay_revision_lag_seconds", "mainstay_revision_converge_seconds", "mainstay_reconcile_duration_seconds", "mainstay_reconcile_queue_depth",
+		"mainstay_raft_append_seconds", "mainstay_store_objects", "mainstay_store_version", "mainstay_node_actions_total", "mainstay_api_requests_total",
+	} {
+		if !strings.Contains(text, name) {
+			t.Errorf("there is no metric %s", name)
+		}
+	}
+	if strings.Contains(text, "very-own-name") {
+		t.Error("a label names an object")
+	}
+}
+
 func TestOneProcessPerDataDirectory(t *testing.T) {
 	dir := t.TempDir()
 	release, err := lockDir(dir)

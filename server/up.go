@@ -14,15 +14,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mainstay-cluster/mainstay/api"
-	"github.com/mainstay-cluster/mainstay/controllers/engine"
 	"github.com/mainstay-cluster/mainstay/gitsync"
 	"github.com/mainstay-cluster/mainstay/node/runtime"
 	"github.com/mainstay-cluster/mainstay/plan"
-	"github.com/mainstay-cluster/mainstay/sched"
 	"github.com/mainstay-cluster/mainstay/server/pki"
 	"github.com/mainstay-cluster/mainstay/state"
 	"github.com/mainstay-cluster/mainstay/state/raftlog"
@@ -58,13 +55,6 @@ type server struct {
 	runtime func(cluster, dir string) (runtime.Runtime, func(), error)
 }
 
-// metrics are made once per process: duties come and go with terms.
-type metrics struct {
-	git    *gitsync.Metrics
-	sched  *sched.Metrics
-	engine *engine.Metrics
-}
-
 // Up runs a whole cluster on this machine, server and agent in one process, until ctx ends. Stopping it stops no container.
 func Up(ctx context.Context, cfg Config) error {
 	release, err := lockDir(cfg.DataDir)
@@ -94,8 +84,7 @@ func newServer(cfg Config, listener net.Listener) (*server, error) {
 		cfg: cfg, log: cfg.Log, authority: authority, registry: prometheus.NewRegistry(),
 		store: state.New(tables.Schema(), time.Now), reachable: reachableAddress(listener),
 	}
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s.metrics = metrics{git: gitsync.NewMetrics(s.registry), sched: sched.NewMetrics(s.registry), engine: engine.NewMetrics(s.registry)}
+	s.metrics = newMetrics(s.registry, s.store)
 	s.self = authority.Renewing(pki.Identity{Name: "server", Group: pki.GroupServers, Hosts: hosts(listener)})
 	s.runtime = s.dockerRuntime
 	s.cfg.Git.CacheDir = filepath.Join(cfg.DataDir, "git")

@@ -48,6 +48,11 @@ func ListBy[T object.Object](r Reader, ix Index[T], value string) iter.Seq[T] {
 // Len is the number of objects of a kind.
 func Len[T object.Object](r Reader) int { return r.table(tableOf[T](r.definition())).rows.Len() }
 
+// LenKind is Len for a kind known only at run time.
+func LenKind(r Reader, kind object.Kind) int {
+	return r.table(r.definition().tableOfKind(kind)).rows.Len()
+}
+
 // GetKind is Get for a kind known only at run time.
 func GetKind(r Reader, kind object.Kind, k Key) (object.Object, bool) {
 	found, ok := r.table(r.definition().tableOfKind(kind)).get(k)
