@@ -68,7 +68,6 @@ func (s *server) follow(ctx context.Context, g *errgroup.Group) {
 
 // decide brings the cluster to the desired state.
 func (s *server) decide(ctx context.Context, g *errgroup.Group) {
-	g.Go(func() error { return s.metrics.watchRevisions(ctx, s.store) })
 	g.Go(func() error { return sched.Run(ctx, s.store, s.log, s.metrics.sched) })
 	for _, c := range controllers() {
 		g.Go(func() error { return c.Run(ctx, s.store, s.log, s.metrics.engine) })

@@ -1,9 +1,6 @@
 package server
 
 import (
-	"context"
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -16,54 +13,14 @@ import (
 
 // metrics are made once per process: duties come and go with terms.
 type metrics struct {
-	git      *gitsync.Metrics
-	sched    *sched.Metrics
-	engine   *engine.Metrics
-	converge prometheus.Histogram
+	git    *gitsync.Metrics
+	sched  *sched.Metrics
+	engine *engine.Metrics
 }
 
 func newMetrics(registry *prometheus.Registry, store *state.Store) metrics {
-	m := metrics{
-		git: gitsync.NewMetrics(registry), sched: sched.NewMetrics(registry), engine: engine.NewMetrics(registry),
-		converge: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "mainstay_revision_converge_seconds", Help: "From a revision's activation until it converged, to the second.",
-			Buckets: prometheus.ExponentialBuckets(1, 2, 12),
-		}),
-	}
-	registry.MustRegister(
-		m.converge, storeMetrics{store},
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
-	return m
-}
-
-// watchRevisions observes how long revisions take to converge, until ctx ends.
-func (m *metrics) watchRevisions(ctx context.Context, store *state.Store) error {
-	feed := state.Changes[*object.Revision](store, store.View().Version)
-	buf := make([]state.Change[*object.Revision], 16)
-	for {
-		n, err := feed.Next(ctx, buf)
-		if errors.Is(err, state.ErrCompacted) {
-			feed = state.Changes[*object.Revision](store, store.View().Version)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for _, c := range buf[:n] {
-			m.observe(c)
-		}
-	}
-}
-
-func (m *metrics) observe(c state.Change[*object.Revision]) {
-	if c.New == nil || c.New.Status.Phase != object.RevisionConverged || c.New.Status.ActivatedAt == nil || c.New.Status.EndedAt == nil {
-		return
-	}
-	if c.Old != nil && c.Old.Status.Phase == object.RevisionConverged {
-		return
-	}
-	m.converge.Observe(c.New.Status.EndedAt.Sub(c.New.Status.ActivatedAt.Time).Seconds())
+	registry.MustRegister(storeMetrics{store}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return metrics{git: gitsync.NewMetrics(registry), sched: sched.NewMetrics(registry), engine: engine.NewMetrics(registry)}
 }
 
 // storeMetrics reads the store's newest snapshot whenever somebody asks.
