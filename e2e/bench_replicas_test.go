@@ -28,7 +28,6 @@ const (
 // Swarm service until all its tasks run.
 func BenchmarkFiftyReplicas(b *testing.B) {
 	f := newRace(b)
-	f.pairs(b) // warms the page cache for everybody
 	contenders := []struct {
 		name string
 		run  func(*testing.B) time.Duration
@@ -68,10 +67,8 @@ func newRace(b *testing.B) *race {
 	f.host.StopEngine(b)
 	f.host.StartEngine(b, "--live-restore=false") // Swarm refuses an engine with it
 	f.engine = newEngine(b, f.host)
-	f.rise(b)
-	f.converge(b, f.head(b))
+	f.mainstay(b) // loads the image of the sandboxes, and warms the page cache for everybody
 	f.pause = f.pauseImage(b)
-	f.stop(b)
 	return f
 }
 

@@ -130,6 +130,16 @@ func (c *cluster) head(t testing.TB) string { return c.git(t, "rev-parse", "HEAD
 // up starts `mainstay up` and waits until it answers.
 func (c *cluster) up(t testing.TB) {
 	t.Helper()
+	c.start(t)
+	c.eventually(t, "mainstay up answers", func() error {
+		_, err := c.try("version")
+		return err
+	})
+}
+
+// start starts `mainstay up`.
+func (c *cluster) start(t testing.TB) {
+	t.Helper()
 	log, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
@@ -143,10 +153,6 @@ func (c *cluster) up(t testing.TB) {
 	if err := c.proc.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually(t, "mainstay up answers", func() error {
-		_, err := c.try("version")
-		return err
-	})
 }
 
 func (c *cluster) logPath() string { return filepath.Join(c.host.Dir, "mainstay.log") }
