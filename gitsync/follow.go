@@ -45,6 +45,8 @@ func Follow(ctx context.Context, c Config, store *state.Store, metrics *Metrics,
 	if f.isLocal() {
 		g.Go(func() error { return f.watch(ctx) })
 	}
+	before := store.View().Version
+	g.Go(func() error { return f.timeConvergence(ctx, before) })
 	g.Go(func() error { return f.run(ctx) })
 	return g.Wait()
 }

@@ -11,6 +11,7 @@ import (
 type Metrics struct {
 	activation prometheus.Histogram
 	load       prometheus.Histogram
+	converge   prometheus.Histogram
 	revisions  *prometheus.CounterVec
 	errors     *prometheus.CounterVec
 	decoded    prometheus.Counter
@@ -31,6 +32,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "mainstay_revision_load_seconds", Buckets: buckets,
 			Help: "Time to read, decode and check the manifests of a commit.",
 		}),
+		converge: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "mainstay_revision_converge_seconds", Buckets: prometheus.ExponentialBuckets(0.05, 2, 14), // 50 ms … 7 min
+			Help: "Time from a commit's becoming active until everything it asks for runs; commits that never get there do not count.",
+		}),
 		revisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mainstay_revisions_total",
 			Help: "Commits taken in, by what became of them: active or rejected.",
@@ -48,7 +53,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Name: "mainstay_revision_lag_seconds",
 		Help: "How long the branch has been at a commit that is neither active nor rejected; 0 if it is not.",
 	}, m.lag)
-	reg.MustRegister(m.activation, m.load, m.revisions, m.errors, m.decoded, lag)
+	reg.MustRegister(m.activation, m.load, m.converge, m.revisions, m.errors, m.decoded, lag)
 	return m
 }
 
