@@ -41,7 +41,7 @@ type Config struct {
 	Cluster string     // id of the cluster
 	Address string     // host:port where LogHandler is served; empty if it is not
 	Version string     // of Mainstay, shown as the node's kubelet version
-	NodeIP  netip.Addr // zero: the address the host would use to reach others
+	NodeIP  netip.Addr // zero: HostIP
 	DataDir string     // where the Pod range is kept for restarts without a server; empty: it is not
 	Client  *link.Client
 	Runtime runtime.Runtime
@@ -70,7 +70,7 @@ type agent struct {
 
 // Run is the agent. It returns nil when ctx ends, after everything it started has returned; containers keep running.
 func Run(ctx context.Context, cfg Config) error {
-	a, err := newAgent(ctx, cfg)
+	a, err := newAgent(cfg)
 	if err != nil {
 		return err
 	}
@@ -96,13 +96,13 @@ func Run(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-func newAgent(ctx context.Context, cfg Config) (*agent, error) {
+func newAgent(cfg Config) (*agent, error) {
 	if cfg.Name == "" || cfg.Cluster == "" || cfg.Client == nil || cfg.Runtime == nil || cfg.Log == nil {
 		return nil, errors.New("an agent needs a node name, a cluster id, a client, a runtime and a log")
 	}
 	m := newMetrics(cfg.Metrics)
 	t := &tools{
-		rt: cfg.Runtime, client: cfg.Client, node: cfg.Name, hostIPs: hostIPs(ctx, cfg.NodeIP),
+		rt: cfg.Runtime, client: cfg.Client, node: cfg.Name, hostIPs: hostIPs(cfg.NodeIP),
 		looker: newLooker(cfg.Runtime, cfg.Log, m), recorder: newRecorder(cfg.Name, cfg.Client, cfg.Log),
 		reporter: newReporter(cfg.Name, cfg.Client, cfg.Log), slots: newSlots(startsAtOnce), execs: make(chan struct{}, maxExecs),
 		metrics: m, log: cfg.Log, released: make(chan struct{}),

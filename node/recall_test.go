@@ -50,7 +50,7 @@ func TestEnvironmentOfTheAttemptBefore(t *testing.T) {
 
 func TestLookOlderThanARemovalBringsNothingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, err := newAgent(t.Context(), Config{Name: "n1", Cluster: "c1", Client: link.NewVia(newServer()), Runtime: runtimetest.NewFake(), Log: quiet()})
+		a, err := newAgent(Config{Name: "n1", Cluster: "c1", Client: link.NewVia(newServer()), Runtime: runtimetest.NewFake(), Log: quiet()})
 		if err != nil {
 			t.Fatal(err)
 		}

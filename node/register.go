@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"context"
 	"net"
 	"net/netip"
 	"os"
@@ -165,17 +164,22 @@ func fileID(path string) string {
 	return strings.TrimSpace(string(raw))
 }
 
-// hostIPs is the configured address, or else the one the host would use to reach others; no packet is sent to find out.
-func hostIPs(ctx context.Context, configured netip.Addr) []string {
-	if configured.IsValid() {
-		return []string{configured.String()}
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, "udp4", "192.0.2.1:9")
+// HostIP is the address this host would use to reach others; no packet is sent to find out.
+func HostIP() netip.Addr {
+	conn, err := net.Dial("udp4", "192.0.2.1:9")
 	if err != nil {
-		return []string{"127.0.0.1"} // a host without a network is a node of its own
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}) // a host without a network is a node of its own
 	}
 	defer conn.Close()
-	return []string{conn.LocalAddr().(*net.UDPAddr).IP.String()}
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+}
+
+// hostIPs is the configured address, or else HostIP.
+func hostIPs(configured netip.Addr) []string {
+	if !configured.IsValid() {
+		configured = HostIP()
+	}
+	return []string{configured.String()}
 }
 
 // architecture stands in where the engine does not say its own.
