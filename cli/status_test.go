@@ -117,6 +117,15 @@ func TestStatusOfPodsBeingRemoved(t *testing.T) {
 	}
 }
 
+func TestStatusOfANodeWhoseEngineIsDown(t *testing.T) {
+	n := node("n1")
+	n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: "EngineResponsive", Status: corev1.ConditionFalse, Message: "docker info: no answer"})
+	got := (&facts{nodes: []*corev1.Node{n}}).status(noon).Nodes
+	if got.Ready != 1 || len(got.NotReady) != 1 || got.NotReady[0].Reason != "its container engine does not answer: docker info: no answer" {
+		t.Errorf("nodes: %+v", got)
+	}
+}
+
 func TestStatusExitCode(t *testing.T) {
 	c := startCluster(t, clusterAt(commit1, commit1[:12]), revision(commit1, 1, object.RevisionConverged))
 	if got := c.run(t, "status"); got.code != 0 {

@@ -52,11 +52,19 @@ func nodeReady(n *corev1.Node) bool {
 	return false
 }
 
-// nodeIssue says why the node takes no Pods, "" if it does.
+// conditionEngine is the condition by which an agent says whether its container engine answers.
+const conditionEngine = "EngineResponsive"
+
+// nodeIssue says why the node cannot be worked with as usual, "" if it can.
 func nodeIssue(n *corev1.Node) string {
 	for _, cond := range n.Status.Conditions {
 		if cond.Type == corev1.NodeReady && cond.Status != corev1.ConditionTrue {
 			return oneLine(cmp.Or(cond.Message, cond.Reason, "not ready"))
+		}
+	}
+	for _, cond := range n.Status.Conditions {
+		if cond.Type == conditionEngine && cond.Status != corev1.ConditionTrue {
+			return "its container engine does not answer: " + oneLine(cmp.Or(cond.Message, cond.Reason))
 		}
 	}
 	switch {
