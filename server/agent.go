@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,15 +49,37 @@ func (s *server) agent(ctx context.Context) error {
 
 // dockerRuntime runs Pods on this machine's Docker Engine.
 func (s *server) dockerRuntime(cluster, dir string) (runtime.Runtime, func(), error) {
-	rt, err := docker.New(docker.Config{Cluster: cluster, Host: s.cfg.DockerHost, DataDir: dir, Log: s.log})
+	rt, err := docker.New(docker.Config{Cluster: cluster, Host: s.cfg.DockerHost, DataDir: dir, NodeIP: node.HostIP(), Log: s.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reach the Docker Engine: %w", err)
 	}
 	return rt, func() { rt.Close() }, nil
 }
 
-// nodeName is the configured name, else the host's in the form that names take.
+// nodeName is what this node was called before, else the configured name, else the host's in the form that names take.
+// Pods are bound to a name: under another one, the node would be told that none of its Pods are its own.
 func (s *server) nodeName() (string, error) {
+	path := filepath.Join(s.cfg.DataDir, nodeFile)
+	known, err := os.ReadFile(path)
+	name := strings.TrimSpace(string(known))
+	switch {
+	case err == nil && s.cfg.NodeName != "" && s.cfg.NodeName != name:
+		return "", fmt.Errorf("this machine is node %s, to which its Pods are bound, and cannot become %s: leave out --node-name, or run with --cleanup and remove %s first", name, s.cfg.NodeName, s.cfg.DataDir)
+	case err == nil:
+		return name, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("read the node's name: %w", err)
+	}
+	if name, err = s.firstName(); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(path, []byte(name+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("record the node's name: %w", err)
+	}
+	return name, nil
+}
+
+func (s *server) firstName() (string, error) {
 	if s.cfg.NodeName != "" {
 		return s.cfg.NodeName, nil
 	}
@@ -66,6 +89,9 @@ func (s *server) nodeName() (string, error) {
 	}
 	return strings.ToLower(name), nil
 }
+
+// nodeFile holds the node's name.
+const nodeFile = "node-name"
 
 // clusterFile holds the cluster's id, for who cleans up without a server.
 const clusterFile = "cluster"

@@ -41,6 +41,7 @@ func controllers() []engine.Controller {
 
 // duties is everything the leader does and followers don't. It returns when ctx ends or any part fails.
 func (s *server) duties(ctx context.Context) error {
+	s.complete.Store(true) // Lead calls only once the state is
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.store.Commit(ctx, s.raft) })
 	g.Go(func() error {

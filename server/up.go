@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,7 +50,8 @@ type server struct {
 	api       *api.API
 	logs      logs
 	metrics   metrics
-	reachable string // host:port at which this machine reaches the API
+	reachable string      // host:port at which this machine reaches the API
+	complete  atomic.Bool // the log was replayed to its end once
 
 	// runtime opens what runs Pods and says how to close it; tests have no engine.
 	runtime func(cluster, dir string) (runtime.Runtime, func(), error)
@@ -108,10 +110,14 @@ func (s *server) readIndex(ctx context.Context) error {
 	return err
 }
 
-// ready says why this server does not know its cluster yet.
+// ready says why this server does not know its cluster yet. A log that is being replayed shows the Cluster long before it
+// shows every Pod, and whoever asks meanwhile would hear that the rest is gone.
 func (s *server) ready() error {
-	if plan.LiveCluster(s.store.View()) == nil {
-		return errors.New("the cluster is not known yet: the log is being replayed, or the repository has not been read")
+	switch {
+	case !s.complete.Load():
+		return errors.New("the log is being replayed")
+	case plan.LiveCluster(s.store.View()) == nil:
+		return errors.New("the cluster is not known yet: the repository has not been read")
 	}
 	return nil
 }
@@ -135,8 +141,8 @@ func hosts(listener net.Listener) []string {
 }
 
 // run starts every part and returns when ctx ends or one of them fails.
-func (s *server) run(ctx context.Context, listener net.Listener) error {
-	g, ctx := errgroup.WithContext(ctx)
+func (s *server) run(asked context.Context, listener net.Listener) error {
+	g, ctx := errgroup.WithContext(asked)
 	g.Go(func() error { return s.serve(ctx, listener) })
 	g.Go(func() error { return s.keepKubeconfig(ctx) })
 	g.Go(func() error { return s.raft.Lead(ctx, s.duties) })
@@ -150,7 +156,7 @@ func (s *server) run(ctx context.Context, listener net.Listener) error {
 		}
 	})
 	err := g.Wait()
-	if errors.Is(err, context.Canceled) {
+	if asked.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
