@@ -33,7 +33,7 @@ func TestNothingIsStoppedForAnImageThatIsNotThere(t *testing.T) {
 	c.commit(t, "an image that does not exist", running(absent))
 	for _, name := range []string{"recreate", "inplace"} {
 		c.eventually(t, name+" says what it waits for", func() error {
-			out, err := c.try("get", "deployment", name, "-o", "yaml")
+			out, err := c.try("get", "deployment", name, "-o", "json")
 			if err == nil && (!strings.Contains(out, absent) || !strings.Contains(out, "is not yet on node n1 (") || !strings.Contains(out, "refused")) {
 				err = fmt.Errorf("it does not name image, node and the engine's words:\n%s", out)
 			}
