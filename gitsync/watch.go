@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ func (s *localSource) watch(ctx context.Context, hints chan<- struct{}) error {
 	defer watcher.Close()
 	roots := []string{gitDir, commonDir}
 	heads := filepath.Join(commonDir, "refs", "heads")
-	if err := add(watcher, append(roots, filepath.Dir(heads)), heads); err != nil {
+	if err := add(watcher, slices.Concat(roots, []string{filepath.Dir(heads)}), heads); err != nil {
 		return fmt.Errorf("%w: %w", errNoWatch, err)
 	}
 	self, err := os.Stat(gitDir)
@@ -49,14 +50,11 @@ func (s *localSource) watch(ctx context.Context, hints chan<- struct{}) error {
 			if !ok {
 				return fmt.Errorf("%w: the watch was closed", errNoWatch)
 			}
-			if event.Op.Has(fsnotify.Create) && strings.HasPrefix(event.Name, filepath.Dir(heads)) {
-				// A branch a/b in a new directory a. A file is no error: it merely cannot be walked.
-				if err := add(watcher, nil, heads); err != nil {
-					return fmt.Errorf("%w: %w", errNoWatch, err)
-				}
-			}
-			if event.Op.Has(fsnotify.Remove) && (event.Name == gitDir || event.Name == commonDir) {
+			if event.Op.Has(fsnotify.Remove) && slices.Contains(roots, event.Name) {
 				return fmt.Errorf("%s is gone", event.Name)
+			}
+			if err := extend(watcher, event, heads); err != nil {
+				return fmt.Errorf("%w: %w", errNoWatch, err)
 			}
 		case <-watcher.Errors:
 		case <-check.C:
@@ -66,6 +64,14 @@ func (s *localSource) watch(ctx context.Context, hints chan<- struct{}) error {
 			}
 		}
 	}
+}
+
+// extend watches what an event has added below heads: a branch a/b in a new directory a.
+func extend(watcher *fsnotify.Watcher, event fsnotify.Event, heads string) error {
+	if !event.Op.Has(fsnotify.Create) || !strings.HasPrefix(event.Name, filepath.Dir(heads)) {
+		return nil
+	}
+	return add(watcher, nil, heads) // a file is no error: it merely cannot be walked
 }
 
 // hint leaves a token, unless one is there.

@@ -110,11 +110,18 @@ func hasImage(node *corev1.Node, image string) bool {
 // ranHere says whether a container on the node was started from the image: then it is there, listed or not.
 func ranHere(r state.Reader, node *corev1.Node, image string) bool {
 	for pod := range state.ListBy(r, tables.PodsByNode, node.Name) {
-		for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-			for i := range statuses {
-				if statuses[i].ImageID != "" && imageOf(pod, statuses[i].Name) == image {
-					return true
-				}
+		if ran(pod, image) {
+			return true
+		}
+	}
+	return false
+}
+
+func ran(pod *corev1.Pod, image string) bool {
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			if statuses[i].ImageID != "" && imageOf(pod, statuses[i].Name) == image {
+				return true
 			}
 		}
 	}

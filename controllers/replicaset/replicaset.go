@@ -87,16 +87,16 @@ func create(tx *state.Txn, rs *appsv1.ReplicaSet, n int, now time.Time) {
 		tx.Create(pod)
 		names[i] = pod.Name
 	}
-	say(tx, rs, "SuccessfulCreate", "Created", names, now)
+	say(tx, rs, "SuccessfulCreate", pods("Created", names), now)
 }
 
-func remove(tx *state.Txn, rs *appsv1.ReplicaSet, pods []*corev1.Pod, now time.Time) {
-	names := make([]string, len(pods))
-	for i, pod := range pods {
+func remove(tx *state.Txn, rs *appsv1.ReplicaSet, surplus []*corev1.Pod, now time.Time) {
+	names := make([]string, len(surplus))
+	for i, pod := range surplus {
 		podcontrol.Delete(tx, pod, now)
 		names[i] = pod.Name
 	}
-	say(tx, rs, "SuccessfulDelete", "Deleted", names, now)
+	say(tx, rs, "SuccessfulDelete", pods("Deleted", names), now)
 }
 
 // owned lists the Pods of rs that satisfy which.

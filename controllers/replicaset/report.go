@@ -60,14 +60,18 @@ func sooner(a, b time.Duration) time.Duration {
 }
 
 // say writes one Event for all Pods of this transaction.
-func say(tx *state.Txn, rs *appsv1.ReplicaSet, reason, verb string, names []string, now time.Time) {
-	message := fmt.Sprintf("%s pod: %s", verb, strings.Join(names, ""))
-	if len(names) > 1 {
-		shown := strings.Join(names[:min(len(names), namesShown)], ", ")
-		message = fmt.Sprintf("%s %d pods: %s", verb, len(names), shown)
-		if len(names) > namesShown {
-			message += ", …"
-		}
-	}
+func say(tx *state.Txn, rs *appsv1.ReplicaSet, reason, message string, now time.Time) {
 	event.Emit(tx, event.Event{About: rs, From: "replicaset-controller", Type: corev1.EventTypeNormal, Reason: reason, Message: message}, now)
+}
+
+// pods says what was done to which Pods; of many, it names the first.
+func pods(done string, names []string) string {
+	if len(names) == 1 {
+		return done + " pod: " + names[0]
+	}
+	message := fmt.Sprintf("%s %d pods: %s", done, len(names), strings.Join(names[:min(len(names), namesShown)], ", "))
+	if len(names) > namesShown {
+		message += ", …"
+	}
+	return message
 }
