@@ -20,7 +20,7 @@ var Rules = plan.Rules{Default: kube.Default, ValidateUpdate: kube.ValidateUpdat
 func Desired(set load.Set) []plan.Desired {
 	out := make([]plan.Desired, len(set.Objects))
 	for i, o := range set.Objects {
-		out[i] = plan.Desired{Object: o.Object, Kind: o.Kind, Declared: o.Declared, Path: o.Path, Line: o.Line}
+		out[i] = plan.Desired{Object: o.Object, Kind: o.Kind, Declared: o.Declared, Path: o.Path, Line: o.Line, Position: o.Position}
 	}
 	return out
 }

@@ -36,7 +36,7 @@ func (c *computation) nameless(was *object.Source) {
 		}
 	}
 	c.problems = append(c.problems, object.Problem{
-		Path: was.Spec.Path, Line: was.Spec.Line, Object: "Cluster " + was.Spec.Name,
+		Path: was.Spec.Path, Line: was.Spec.Line, Column: 1, Object: "Cluster " + was.Spec.Name,
 		Message: fmt.Sprintf("the Cluster is no longer declared, but a cluster that is rebuilt from this repository needs its name to recognise its containers: put back a Cluster with name: %s", was.Spec.Name),
 	})
 }

@@ -263,7 +263,11 @@ func (c *computation) taken(d *Desired, owner *metav1.OwnerReference) {
 }
 
 func (c *computation) problem(d *Desired, at, message string) {
-	c.problems = append(c.problems, object.Problem{Path: d.Path, Line: d.Line, Object: describe(d.Kind, state.KeyOf(d.Object)), Field: at, Message: message})
+	problem := object.Problem{Path: d.Path, Line: d.Line, Column: 1, Object: describe(d.Kind, state.KeyOf(d.Object)), Field: at, Message: message}
+	if d.Position != nil {
+		problem.Line, problem.Column = d.Position(at)
+	}
+	c.problems = append(c.problems, problem)
 }
 
 // describe names an object for a person: Kind namespace/name.

@@ -214,7 +214,7 @@ func TestAForbiddenChangeIsAProblemWithItsPlace(t *testing.T) {
 	s := statetest.New(t)
 	activate(t, s, tree{{"ns.yaml", namespaceShop}, {"web.yaml", webShop}}, commitA)
 	problems := rejected(t, s, tree{{"ns.yaml", namespaceShop}, {"apps/web.yaml", strings.ReplaceAll(webShop, "app: web", "app: shop")}})
-	want := object.Problem{Path: "apps/web.yaml", Line: 1, Object: "Deployment shop/web", Field: "spec.selector"}
+	want := object.Problem{Path: "apps/web.yaml", Line: 1, Column: 1, Object: "Deployment shop/web", Field: "spec.selector"}
 	got := problems[0]
 	if !strings.Contains(got.Message, "immutable") || !strings.Contains(got.Message, "another name") {
 		t.Errorf("message = %q, want why and what to do", got.Message)

@@ -17,6 +17,8 @@ type Desired struct {
 	Declared []byte // as the repository names it: JSON without defaults
 	Path     string
 	Line     int
+	// Position finds where the manifest names a field, for problems; nil where nobody knows.
+	Position func(field string) (line, column int)
 }
 
 // Rules are what an API server would do with an object; package object/kube has them.

@@ -18,7 +18,6 @@ type declaration struct {
 	Object // Path is empty: the same content may stand in several files
 	id     identity
 	rank   int // of its kind in object.Kinds
-	at     position
 	facts  facts
 }
 
@@ -32,6 +31,7 @@ type manifest struct {
 
 // reader turns the documents of one file into declarations.
 type reader struct {
+	file     *source
 	problems problems
 	found    []declaration
 }
@@ -119,10 +119,9 @@ func (r *reader) object(v *value) {
 	}
 	r.check(kind, obj, v, wrong)
 	r.found = append(r.found, declaration{
-		Object: Object{Object: obj, Kind: kind, Declared: v.appendJSON(nil), Line: v.line},
+		Object: Object{Object: obj, Kind: kind, Declared: v.appendJSON(nil), Line: v.line, at: v.position, file: r.file},
 		id:     identityOf(kind, obj),
 		rank:   ranks()[kind.GroupVersionKind],
-		at:     v.position,
 		facts:  factsOf(obj, v),
 	})
 }

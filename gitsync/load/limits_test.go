@@ -73,8 +73,8 @@ func podWith(field string) string {
 func TestTooManyObjects(t *testing.T) {
 	var all []located
 	for i := range maxObjects + 2 {
-		d := &declaration{Object: Object{Kind: object.KindFor[*corev1.Namespace](), Object: &corev1.Namespace{}, Line: 1},
-			id: identity{kind: "Namespace", name: fmt.Sprint("n", i)}, at: position{1, 1}}
+		d := &declaration{Object: Object{Kind: object.KindFor[*corev1.Namespace](), Object: &corev1.Namespace{}, Line: 1, at: position{1, 1}},
+			id: identity{kind: "Namespace", name: fmt.Sprint("n", i)}}
 		all = append(all, located{declaration: d, path: fmt.Sprint(i, ".yaml")})
 	}
 	problems := checkAll(all, false)

@@ -26,6 +26,37 @@ type Object struct {
 	Declared []byte
 	Path     string // of the file, from the repository's root
 	Line     int    // where the object begins, from 1
+
+	at   position
+	file *source // shared by the objects of one file
+}
+
+// source is a file as it was parsed, kept to find the place of a field again when a plan has a problem with it.
+type source struct {
+	text  []byte
+	parse func(text []byte, p *problems) []*value
+}
+
+// Position is where the manifest names a field, such as spec.selector, from 1; if it does not, where it would stand.
+func (o Object) Position(field string) (line, column int) {
+	at := o.at
+	var p problems
+	for _, v := range o.file.parse(o.file.text, &p) {
+		for _, candidate := range append([]*value{v}, itemsOf(v)...) {
+			if candidate.position == o.at {
+				_, at, _ = candidate.place(field)
+			}
+		}
+	}
+	return at.line, at.col
+}
+
+// itemsOf are the objects of a kind: List.
+func itemsOf(v *value) []*value {
+	if items := v.get("items"); isList(v) && items != nil {
+		return items.items
+	}
+	return nil
 }
 
 // Loader loads trees and remembers what it has parsed, so that the next commit costs what it changed. The zero value is

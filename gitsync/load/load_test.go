@@ -1,6 +1,7 @@
 package load
 
 import (
+	"slices"
 	"testing"
 )
 
@@ -55,5 +56,25 @@ func TestLoadOneDeployment(t *testing.T) {
 		`"spec":{"containers":[{"image":"hello:1","name":"web","ports":[{"containerPort":8080}]}]}}}}`
 	if got := string(set.Objects[0].Declared); got != want {
 		t.Errorf("declared = %s\nwant       %s", got, want)
+	}
+}
+
+func TestPositionOfAField(t *testing.T) {
+	const text = "# two objects, one in a List\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata:\n    name: b\n  data:\n    k: v\n"
+	set, _ := loadFiles(t, map[string]string{"x.yaml": text, "y.json": `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}`})
+	for _, tc := range []struct {
+		name, field  string
+		line, column int
+	}{
+		{"a", "metadata.name", 4, 12},
+		{"a", "data", 2, 1}, // not named: where the object begins
+		{"b", "metadata.name", 12, 5},
+		{"b", "data[k]", 14, 5},
+		{"c", "metadata.name", 1, 56},
+	} {
+		i := slices.IndexFunc(set.Objects, func(o Object) bool { return o.Object.GetName() == tc.name })
+		if line, column := set.Objects[i].Position(tc.field); line != tc.line || column != tc.column {
+			t.Errorf("%s of %s is at %d:%d, want %d:%d", tc.field, tc.name, line, column, tc.line, tc.column)
+		}
 	}
 }

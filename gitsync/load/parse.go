@@ -98,12 +98,11 @@ func parseFile(name string, data []byte) (m *manifest) {
 	if !ok {
 		return nil
 	}
-	documents, parse := []*value(nil), parseYAML
+	r.file = &source{text: text, parse: parseYAML}
 	if path.Ext(name) == ".json" {
-		parse = parseJSON
+		r.file.parse = parseJSON
 	}
-	documents = parse(text, &r.problems)
-	for _, v := range documents {
+	for _, v := range r.file.parse(text, &r.problems) {
 		if hint := toolFile(name); hint != "" && v.get("metadata") == nil {
 			r.problems.lose(v.position, "%s", hint)
 			break
