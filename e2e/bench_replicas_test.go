@@ -24,21 +24,22 @@ const (
 
 // BenchmarkFiftyReplicas starts 50 replicas of an image that is present, without probes, in three ways, on one engine, taking turns
 // at who goes first; Mainstay does not run while the others do. mainstay-s is from the commit until all Pods are Ready, pairs-s
-// is a sandbox without a network and a container in it, straight through the Docker API, and swarm-s is from the creation of a
-// Swarm service until all its tasks run.
+// is a sandbox without a network and a container in it, straight through the Docker API. swarm-s is from the creation of a Swarm
+// service on an overlay network, where replicas reach each other as Pods do, until all its tasks run; swarm-bridge-s is one
+// without a network of its own.
 func BenchmarkFiftyReplicas(b *testing.B) {
 	f := newRace(b)
 	contenders := []struct {
 		name string
 		run  func(*testing.B) time.Duration
-	}{{"pairs", f.pairs}, {"mainstay", f.mainstay}, {"swarm", f.swarm}}
+	}{{"pairs", f.pairs}, {"mainstay", f.mainstay}, {"swarm", f.overlay}, {"swarm-bridge", f.bridge}}
 	took := map[string][]time.Duration{}
 	for round := 0; b.Loop(); round++ {
 		for i := range contenders {
 			who := contenders[(round+i)%len(contenders)]
 			quiet()
 			d := who.run(b)
-			b.Logf("round %d: %-8s %.2f s", round, who.name, d.Seconds())
+			b.Logf("round %d: %-12s %.2f s", round, who.name, d.Seconds())
 			took[who.name] = append(took[who.name], d)
 		}
 	}
@@ -47,6 +48,7 @@ func BenchmarkFiftyReplicas(b *testing.B) {
 	}
 	b.ReportMetric(float64(mean(took["mainstay"]))/float64(mean(took["pairs"])), "of-pairs")
 	b.ReportMetric(float64(mean(took["mainstay"]))/float64(mean(took["swarm"])), "of-swarm")
+	b.ReportMetric(float64(mean(took["mainstay"]))/float64(mean(took["swarm-bridge"])), "of-swarm-bridge")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -55,7 +57,6 @@ type race struct {
 	*cluster
 	engine engine
 	pause  string // image of the sandboxes
-	ups    int
 }
 
 const nothing = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: nothing}\n"
@@ -74,9 +75,9 @@ func newRace(b *testing.B) *race {
 
 // rise starts Mainstay and waits until it is at rest.
 func (f *race) rise(b *testing.B) {
+	before := f.registrations(b)
 	f.up(b)
-	f.ups++
-	f.registered(b, f.ups)
+	f.registered(b, before)
 }
 
 func (f *race) pauseImage(b *testing.B) string {
@@ -153,15 +154,25 @@ func (f *race) pair() error {
 	return err
 }
 
+func (f *race) bridge(b *testing.B) time.Duration { return f.swarm(b) }
+
+func (f *race) overlay(b *testing.B) time.Duration { return f.swarm(b, "app") }
+
 // swarm runs the image by its id: by name, every task would first ask a registry.
-func (f *race) swarm(b *testing.B) time.Duration {
+func (f *race) swarm(b *testing.B, networks ...string) time.Duration {
 	var image struct{ ID string }
 	check(b, f.engine.call(http.MethodGet, "/images/busybox:1/json", nil, &image))
 	address := f.host.IP.String()
 	check(b, f.engine.call(http.MethodPost, "/swarm/init", map[string]any{"ListenAddr": address + ":2377", "AdvertiseAddr": address}, nil))
+	targets := []map[string]any{}
+	for _, name := range networks {
+		check(b, f.engine.call(http.MethodPost, "/networks/create", map[string]any{"Name": name, "Driver": "overlay"}, nil))
+		targets = append(targets, map[string]any{"Target": name})
+	}
+	container := map[string]any{"Image": image.ID, "Command": []string{"sleep", "600"}, "StopGracePeriod": time.Second}
 	service := map[string]any{
 		"Name": "fifty", "Mode": map[string]any{"Replicated": map[string]any{"Replicas": replicas}},
-		"TaskTemplate": map[string]any{"ContainerSpec": map[string]any{"Image": image.ID, "Command": []string{"sleep", "600"}, "StopGracePeriod": time.Second}},
+		"TaskTemplate": map[string]any{"ContainerSpec": container, "Networks": targets},
 	}
 	began := time.Now()
 	check(b, f.engine.call(http.MethodPost, "/services/create", service, nil))

@@ -32,7 +32,7 @@ func BenchmarkFourThousandObjects(b *testing.B) {
 		check(b, os.RemoveAll(c.logPath()))
 		c.up(b)
 		c.converge(b, empty)
-		c.registered(b, 1)
+		c.registered(b, 0)
 		active = append(active, c.activate(b, "all of it", everything("1")))
 		c.converge(b, c.head(b))
 		peak = max(peak, c.memory(b, "VmHWM"))
