@@ -21,7 +21,7 @@ lint: ## gofmt, vet and staticcheck
 
 bench: ## run the benchmarks; docs/benchmarks.md holds the results and how they were taken
 	hack/prerequisites.sh test
-	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 30m ./...
+	hack/bench.sh
 
 fuzz: ## fuzz each decoder that reads foreign bytes for a minute
 	hack/fuzz.sh 60s

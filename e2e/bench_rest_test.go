@@ -19,6 +19,7 @@ const (
 // BenchmarkIdle measures `mainstay up` with the demo's repository, its probes running, for 20 s a round.
 func BenchmarkIdle(b *testing.B) {
 	c := newCluster(b, demo(b))
+	c.unread(b)
 	c.up(b)
 	c.converge(b, c.head(b))
 	time.Sleep(settle)

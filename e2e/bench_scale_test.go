@@ -30,6 +30,7 @@ func BenchmarkFourThousandObjects(b *testing.B) {
 		c.git(b, "reset", "-q", "--hard", empty)
 		check(b, os.RemoveAll(c.data))
 		check(b, os.RemoveAll(c.logPath()))
+		c.unread(b)
 		c.up(b)
 		c.converge(b, empty)
 		c.registered(b, 0)
