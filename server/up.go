@@ -145,6 +145,7 @@ func (s *server) run(asked context.Context, listener net.Listener) error {
 	g, ctx := errgroup.WithContext(asked)
 	g.Go(func() error { return s.serve(ctx, listener) })
 	g.Go(func() error { return s.keepKubeconfig(ctx) })
+	g.Go(func() error { return s.keepSmall(ctx) })
 	g.Go(func() error { return s.raft.Lead(ctx, s.duties) })
 	g.Go(func() error { return s.agent(ctx) })
 	g.Go(func() error {
