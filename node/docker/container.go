@@ -58,7 +58,10 @@ func (r *Runtime) startContainer(ctx context.Context, s runtime.Sandbox, cfg run
 		return nil // it has run, or cannot
 	}
 	defer r.known.start(id)()
-	return r.startByID(ctx, id)
+	if err := r.startByID(ctx, id); err != nil {
+		return startError(cfg, err)
+	}
+	return nil
 }
 
 // containerConfig translates a container's spec into Docker's words.

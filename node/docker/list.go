@@ -84,6 +84,7 @@ func (r *Runtime) take(ctx context.Context, pods map[types.UID]*runtime.Pod, c *
 	}
 	s := runtime.Sandbox{UID: id.uid, ID: c.ID, Running: stateOf(string(c.State)) == runtime.Running, Created: id.created}
 	s.IP = r.sandboxIP(manifest, ports[c.ID])
+	s.Running = s.Running && (manifest.Spec.HostNetwork || s.IP.IsValid()) // no container may start without a network
 	if !p.Sandbox.Running || s.Running && s.Created.After(p.Sandbox.Created) {
 		p.Pod, p.Sandbox = manifest, s
 	}
@@ -128,6 +129,9 @@ func (r *Runtime) details(ctx context.Context, c *container.Summary, id identity
 		return runtime.Container{}, err
 	}
 	d := describe(inspected)
+	if d.Message != "" && inspected.Config != nil && programExpanded(containerOf(p, id.container), inspected.Config.Entrypoint, inspected.Config.Cmd) {
+		d.Message = conceal(d.Message)
+	}
 	if d.State == runtime.Exited && d.Message == "" {
 		d.Message = r.terminationMessage(ctx, c.ID, id, p, d.ExitCode)
 	}

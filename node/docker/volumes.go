@@ -3,8 +3,10 @@ package docker
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -20,6 +22,9 @@ const (
 	terminationDir = "termination"
 	defaultMessage = "/dev/termination-log"
 )
+
+// mountEscapes are what the mount table writes for characters that would break its lines.
+var mountEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // prepareMounts makes what the container mounts, as far as it does not exist, and returns how to mount it.
 func (r *Runtime) prepareMounts(cfg runtime.ContainerConfig) ([]mount.Mount, error) {
@@ -74,7 +79,7 @@ func (v volumes) mount(cfg runtime.ContainerConfig, index int) (mount.Mount, err
 	if sub != "" {
 		target := filepath.Join(v.dir, subPathsDir, cfg.Container.Name, fmt.Sprint(index))
 		if source, err = bindSubPath(source, sub, target); err != nil {
-			return mount.Mount{}, fmt.Errorf("subPath %q: %w", sub, err)
+			return mount.Mount{}, subPathError(m, err)
 		}
 	}
 	out := mount.Mount{Type: mount.TypeBind, Source: source, Target: m.MountPath, ReadOnly: m.ReadOnly}
@@ -82,6 +87,17 @@ func (v volumes) mount(cfg runtime.ContainerConfig, index int) (mount.Mount, err
 		out.BindOptions = &mount.BindOptions{Propagation: propagation(*m.MountPropagation)}
 	}
 	return out, nil
+}
+
+// subPathError names a subPath as it is written: what it expands to may hold a Secret's value.
+func subPathError(m *corev1.VolumeMount, err error) error {
+	if m.SubPathExpr == "" {
+		return fmt.Errorf("subPath %q: %w", m.SubPath, err)
+	}
+	if failed := new(fs.PathError); errors.As(err, &failed) {
+		err = failed.Err
+	}
+	return fmt.Errorf("subPathExpr %q: %w", m.SubPathExpr, err)
 }
 
 func propagation(p corev1.MountPropagationMode) mount.Propagation {
@@ -247,23 +263,53 @@ func terminationPath(podDir, container string, attempt int) string {
 	return filepath.Join(podDir, terminationDir, fmt.Sprintf("%s-%d", container, attempt))
 }
 
-// removeFiles unmounts and removes everything of a Pod.
+// removeFiles unmounts and removes everything of a Pod. It removes nothing while anything is still mounted there: that would
+// remove files of the host.
 func removeFiles(podDir string) error {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	parent, err := filepath.EvalSymlinks(filepath.Dir(podDir)) // as the mount table has it
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(mounts)) {
-		const pointField = 4
-		fields := strings.Fields(line)
-		if len(fields) <= pointField || !strings.HasPrefix(fields[pointField], podDir+"/") {
-			continue
-		}
-		if err := syscall.Unmount(fields[pointField], syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
-			return fmt.Errorf("unmount %s: %w", fields[pointField], err)
+	dir := filepath.Join(parent, filepath.Base(podDir))
+	points, err := mountsBelow(dir)
+	if err != nil {
+		return err
+	}
+	for _, point := range slices.Backward(points) { // those inside others come later
+		if err := syscall.Unmount(point, syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
+			return fmt.Errorf("unmount %s: %w", point, err)
 		}
 	}
-	return os.RemoveAll(podDir)
+	if points, err = mountsBelow(dir); err != nil {
+		return err
+	}
+	if len(points) > 0 {
+		return fmt.Errorf("%s is still mounted", points[0])
+	}
+	return os.RemoveAll(dir)
+}
+
+// mountsBelow lists what is mounted below a directory, in the order it was mounted.
+func mountsBelow(dir string) ([]string, error) {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var points []string
+	for line := range strings.Lines(string(table)) {
+		const pointField = 4
+		fields := strings.Fields(line)
+		if len(fields) <= pointField {
+			continue
+		}
+		if point := mountEscapes.Replace(fields[pointField]); strings.HasPrefix(point, dir+"/") {
+			points = append(points, point)
+		}
+	}
+	return points, nil
 }
 
 // expand replaces $(NAME) by what the environment says; what it does not name stays as it is.

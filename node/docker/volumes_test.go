@@ -1,0 +1,40 @@
+package docker
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+func TestRemovingAPodUnderALinkedDataDirectoryLeavesTheHostsFiles(t *testing.T) {
+	base := t.TempDir()
+	host, data, link := filepath.Join(base, "host"), filepath.Join(base, "real data"), filepath.Join(base, "link")
+	kept := filepath.Join(host, "sub", "kept")
+	for _, dir := range []string{filepath.Dir(kept), data} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(kept, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(data, link); err != nil {
+		t.Fatal(err)
+	}
+	podDir := filepath.Join(link, "pods", "u")
+	target := filepath.Join(podDir, subPathsDir, "main", "0")
+	t.Cleanup(func() { _ = syscall.Unmount(target, syscall.MNT_DETACH) })
+	if _, err := bindSubPath(host, "sub", target); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeFiles(podDir); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("the host's own file: %v", err)
+	}
+	if _, err := os.Stat(podDir); !os.IsNotExist(err) {
+		t.Errorf("the Pod's directory is still there (%v)", err)
+	}
+}
