@@ -2,12 +2,10 @@ package docker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"strconv"
-	"strings"
 	"syscall"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -48,7 +46,7 @@ func (r *Runtime) exec(ctx context.Context, id string, command []string) (int, [
 	output := &limited{rest: maxOutput}
 	if _, err := stdcopy.StdCopy(output, output, conn.Reader); err != nil || ctx.Err() != nil {
 		r.killExec(context.WithoutCancel(ctx), id, created.ID)
-		return 0, nil, err
+		return 0, nil, cmp.Or(context.Cause(ctx), err) // output that ends just as ctx does is no success
 	}
 	ended, err := r.inspectExec(ctx, created.ID)
 	if err != nil {
@@ -73,9 +71,7 @@ func (r *Runtime) killExec(ctx context.Context, id, execID string) {
 	if err != nil || !e.Running || e.Pid <= 0 {
 		return
 	}
-	// The pid may be another process's by now; that of the container it is only if its control group says so.
-	group, err := os.ReadFile("/proc/" + strconv.Itoa(e.Pid) + "/cgroup")
-	if err == nil && strings.Contains(string(group), id) {
+	if inContainer(e.Pid, id) {
 		syscall.Kill(e.Pid, syscall.SIGKILL)
 	}
 }

@@ -2,8 +2,10 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 
@@ -45,16 +47,66 @@ func (r *Runtime) ensureSandbox(ctx context.Context, p *corev1.Pod) (runtime.San
 			return runtime.Sandbox{}, err
 		}
 	}
+	if c.State.Paused { // by somebody else; looks do not count it as running
+		if err := r.UnpauseContainer(ctx, c.ID); err != nil {
+			return runtime.Sandbox{}, err
+		}
+	}
 	id, _ := r.identify(c.Config.Labels)
 	s := runtime.Sandbox{UID: p.UID, ID: c.ID, Running: true, Created: id.created, IP: r.config.NodeIP}
 	if p.Spec.HostNetwork {
 		return s, r.writePodFiles(p, s.IP)
 	}
-	s.IP, err = network.Plug(ctx, podnet.Port{Key: c.ID, NetNS: "/proc/" + strconv.Itoa(c.State.Pid) + "/ns/net", HostPorts: hostPorts(p)})
+	ns, err := openNetNS(c.ID, c.State.Pid)
+	if err != nil {
+		return runtime.Sandbox{}, err
+	}
+	defer ns.Close()
+	s.IP, err = network.Plug(ctx, podnet.Port{Key: c.ID, NetNS: "/proc/self/fd/" + strconv.Itoa(int(ns.Fd())), HostPorts: hostPorts(p)})
 	if err != nil {
 		return runtime.Sandbox{}, err
 	}
 	return s, r.writePodFiles(p, s.IP)
+}
+
+// openNetNS opens the network namespace that a sandbox's process is in. It is an error if the process is not the sandbox's
+// any more, or in the agent's own namespace: another one's must not be plugged.
+func openNetNS(id string, pid int) (*os.File, error) {
+	path := "/proc/" + strconv.Itoa(pid) + "/ns/net"
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	// Whose it is, is asked after it was opened: pids are reused, open files are not.
+	if err := checkNetNS(ns, id, pid); err != nil {
+		return nil, errors.Join(fmt.Errorf("network namespace %s: %w", path, err), ns.Close())
+	}
+	return ns, nil
+}
+
+func checkNetNS(ns *os.File, id string, pid int) error {
+	if !inContainer(pid, id) {
+		return fmt.Errorf("process %d is not that of container %s any more", pid, id)
+	}
+	own, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	opened, err := ns.Stat()
+	if err != nil {
+		return err
+	}
+	if os.SameFile(own, opened) {
+		return errors.New("it is the host's own")
+	}
+	return nil
+}
+
+// inContainer tells whether a process is one of the container's: its control group says so. What the engine last knew of a
+// pid may be of another process by now.
+func inContainer(pid int, id string) bool {
+	group, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	return err == nil && strings.Contains(string(group), id)
 }
 
 // findSandbox returns the Pod's sandbox, nil if there is none.
