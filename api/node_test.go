@@ -112,13 +112,13 @@ func TestRegistrationIsForTheRightClusterAndNode(t *testing.T) {
 func TestUnknownNodeBringsItsPods(t *testing.T) {
 	live := pod("a", "live", "n2")
 	s := serve(t, api.Config{}, cluster("home", ""), pod("a", "fresh", ""), live)
-	req := registration("n1", ran("old", "n1", "u1", "10.244.7.2"), ran("fresh", "n1", "u2", "10.244.7.3"), ran("live", "n1", "u3", ""), ran("other", "n2", "u4", ""))
+	req := registration("n1", ran("old", "n1", "u1", "10.244.7.2"), ran("fresh", "n1", "u2", "10.244.7.3"), ran("live", "n1", "u3", ""), ran("renamed", "n0", "u4", ""))
 	got, err := s.agent("n1").Register(t.Context(), req)
-	if err != nil || got.Adopted != 2 || got.PodCIDR != "10.244.7.0/24" {
-		t.Fatalf("%+v, %v, want 2 adopted and the range they are in", got, err)
+	if err != nil || got.Adopted != 3 || got.PodCIDR != "10.244.7.0/24" {
+		t.Fatalf("%+v, %v, want 3 adopted and the range they are in", got, err)
 	}
 	view := s.store.View()
-	for name, uid := range map[string]types.UID{"old": "u1", "fresh": "u2"} {
+	for name, uid := range map[string]types.UID{"old": "u1", "fresh": "u2", "renamed": "u4"} {
 		p, ok := state.Get[*corev1.Pod](view, state.Key{Namespace: "a", Name: name})
 		if !ok || p.UID != uid || p.Spec.NodeName != "n1" || p.Status.Phase != corev1.PodRunning || len(p.OwnerReferences) != 0 {
 			t.Errorf("%s: %+v", name, p)

@@ -35,7 +35,7 @@ func (a *API) register(ctx context.Context, id Identity, req link.Registration) 
 		return link.Registered{}, err
 	}
 	a.seen(id.Name)
-	a.Log.Info("node registered", "node", id.Name, "podCIDR", out.PodCIDR, "adopted", out.Adopted)
+	a.Log.Debug("registration answered", "node", id.Name, "podCIDR", out.PodCIDR, "adopted", out.Adopted) // the agent tells of it
 	return out, nil
 }
 
@@ -158,7 +158,7 @@ func next(p netip.Prefix) netip.Prefix {
 func adopt(tx *state.Txn, req link.Registration) (n int) {
 	for i := range req.Pods {
 		pod := req.Pods[i].DeepCopy()
-		if pod.Name == "" || pod.Namespace == "" || pod.UID == "" || pod.Spec.NodeName != req.Node.Name {
+		if pod.Name == "" || pod.Namespace == "" || pod.UID == "" {
 			continue
 		}
 		if there, ok := state.Get[*corev1.Pod](tx, state.KeyOf(pod)); ok {
@@ -167,6 +167,7 @@ func adopt(tx *state.Txn, req link.Registration) (n int) {
 			}
 			tx.Delete(there)
 		}
+		pod.Spec.NodeName = req.Node.Name // it runs there, under whatever name the node had when it was made
 		pod.OwnerReferences, pod.ResourceVersion, pod.ManagedFields = nil, "", nil
 		tx.Create(pod)
 		n++
