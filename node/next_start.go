@@ -8,7 +8,8 @@ import (
 	"github.com/mainstay-cluster/mainstay/node/runtime"
 )
 
-// nextStart finds the container to start next and what it still needs: its image, a sandbox, nothing.
+// nextStart finds the container to start next and what it still needs: its image, a sandbox, nothing. An image that is not
+// to be had holds up no container but those that run it, and what waits for them.
 func nextStart(d desired, o *observed) action {
 	c, again := due(d, o)
 	if at, _ := deadline(d, o); !at.IsZero() {
@@ -17,31 +18,17 @@ func nextStart(d desired, o *observed) action {
 	if c == nil {
 		return action{Verb: idle, Again: again}
 	}
-	if !o.Sandbox.Running {
-		return nextSandbox(d, o, again)
-	}
 	n := nextAttempt(o, c.Name)
-	if !imagePresent(o, c) {
+	switch {
+	case !imagePresent(o, c):
 		return action{Verb: pullImage, Container: c.Name, Attempt: n}
-	}
-	return action{Verb: startOne, Container: c.Name, Attempt: n}
-}
-
-// nextSandbox pulls every image of the Pod before anything else of it is touched.
-func nextSandbox(d desired, o *observed, again time.Time) action {
-	for c := range containers(d.Pod) {
-		if imagePresent(o, c) {
-			continue
-		}
-		if hold := o.track(c.Name).Hold; hold.holds(o.Now) {
-			return action{Verb: idle, Again: earlier(again, shownUntil(hold, o.Now))}
-		}
-		return action{Verb: pullImage, Container: c.Name, Attempt: nextAttempt(o, c.Name)}
-	}
-	if o.SandboxHold.holds(o.Now) {
+	case o.Sandbox.Running:
+		return action{Verb: startOne, Container: c.Name, Attempt: n}
+	case o.SandboxHold.holds(o.Now):
 		return action{Verb: idle, Again: earlier(again, o.SandboxHold.Until)}
+	default:
+		return action{Verb: makeSandbox}
 	}
-	return action{Verb: makeSandbox}
 }
 
 // imagePresent reports whether the image of the container's next attempt was made present for just that attempt.

@@ -97,7 +97,13 @@ func TestNext(t *testing.T) {
 		"pull failed just now":    {aPod("p"), false, seen(failedPull(0)), action{Verb: idle, Again: t0.Add(10*time.Minute + pullShownAs)}},
 		"pull failed a while ago": {aPod("p"), false, seen(failedPull(5 * time.Second)), action{Verb: idle, Again: t0.Add(10*time.Minute + 5*time.Second)}},
 		"pull may be tried again": {aPod("p"), false, seen(failedPull(10 * time.Second)), action{Verb: pullImage, Container: "app"}},
-		"sandbox failed":          {aPod("p"), false, seen(pulled(0), func(o *observed) { o.SandboxHold.Until = o.Now.Add(time.Second) }), action{Verb: idle, Again: t0.Add(10*time.Minute + time.Second)}},
+		"other image is missing":  {aPod("p", with("other")), false, seen(failedPull(0)), action{Verb: pullImage, Container: "other"}},
+		"other image is there":    {aPod("p", with("other")), false, seen(failedPull(0), pulledOther), action{Verb: makeSandbox}},
+		"other can be started":    {aPod("p", with("other")), false, seen(failedPull(0), pulledOther, sandboxed), action{Verb: startOne, Container: "other"}},
+		"init needs its image only": {aPod("p", func(p *corev1.Pod) {
+			p.Spec.InitContainers = []corev1.Container{{Name: "other", Image: image2}}
+		}), false, seen(failedPull(0), pulledOther), action{Verb: makeSandbox}},
+		"sandbox failed": {aPod("p"), false, seen(pulled(0), func(o *observed) { o.SandboxHold.Until = o.Now.Add(time.Second) }), action{Verb: idle, Again: t0.Add(10*time.Minute + time.Second)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := next(desired{Pod: tc.pod, Gone: tc.gone}, tc.seen)
@@ -107,6 +113,15 @@ func TestNext(t *testing.T) {
 		})
 	}
 }
+
+// with adds a container of another image.
+func with(name string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: name, Image: image2})
+	}
+}
+
+func pulledOther(o *observed) { o.track("other").Image = image{Ref: image2, ID: "j"} }
 
 func deadlined(seconds int64) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = &seconds }
