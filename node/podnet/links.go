@@ -111,6 +111,11 @@ func (n *Network) ensureBridge() (netlink.Link, error) {
 	if !n.config.Pods.IsValid() {
 		return nil, errors.New("no address range was given")
 	}
+	if n.pool == nil { // nothing was plugged yet
+		if err := n.refuseOverlap(); err != nil {
+			return nil, err
+		}
+	}
 	bridge, err := n.handle.LinkByName(n.name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		bridge, err = n.makeBridge()
@@ -128,6 +133,40 @@ func (n *Network) ensureBridge() (netlink.Link, error) {
 		return nil, fmt.Errorf("bridge %s: add address %s: %w", n.name, own, err)
 	}
 	return bridge, n.ensureSysctls()
+}
+
+// refuseOverlap is an error if another interface of the host holds addresses of the range, since only one of the two would be
+// reached by them. A bridge that has its address already stays in use, whatever others have done since.
+func (n *Network) refuseOverlap() error {
+	addresses, err := n.handle.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("list the host's addresses: %w", err)
+	}
+	var taken error
+	for _, a := range addresses {
+		held, ok := netip.AddrFromSlice(a.IP.To4())
+		if !ok {
+			continue
+		}
+		ones, _ := a.Mask.Size()
+		prefix := netip.PrefixFrom(held, ones)
+		if !prefix.Overlaps(n.config.Pods) {
+			continue
+		}
+		link, err := n.handle.LinkByIndex(a.LinkIndex)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look for the interface of %s: %w", prefix, err)
+		}
+		if link.Attrs().Name != n.name {
+			taken = &OverlapError{Pods: n.config.Pods, Interface: link.Attrs().Name, Prefix: prefix}
+		} else if held == gateway(n.config.Pods) {
+			return nil
+		}
+	}
+	return taken
 }
 
 // makeBridge gives the bridge a hardware address of its own: else it would change with its ports, and Pods would lose their gateway.

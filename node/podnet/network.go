@@ -43,6 +43,19 @@ type HostPort struct {
 	Protocol corev1.Protocol // TCP or UDP
 }
 
+// OverlapError is an interface of the host that holds addresses of the Pods' range, as the bridge of another cluster does.
+type OverlapError struct {
+	Pods      netip.Prefix
+	Interface string
+	Prefix    netip.Prefix // the interface's address
+}
+
+// Error implements error.
+func (e *OverlapError) Error() string {
+	return fmt.Sprintf("the Pod range %s overlaps %s of interface %s: give this cluster a range of its own by spec.podCIDR in mainstay.yaml, from its beginning",
+		e.Pods, e.Prefix, e.Interface)
+}
+
 // Network is one cluster's network on this host. All methods are safe for concurrent use.
 type Network struct {
 	name   string // of bridge and table
@@ -86,7 +99,8 @@ func digest(s string, length int) string {
 	return hex.EncodeToString(sum[:])[:length]
 }
 
-// Plug connects the sandbox's namespace and returns its address. Plugged already, it returns the address it has.
+// Plug connects the sandbox's namespace and returns its address. Plugged already, it returns the address it has. It is an
+// *OverlapError if the range is not the cluster's alone.
 func (n *Network) Plug(ctx context.Context, p Port) (netip.Addr, error) {
 	address, err := n.plug(p)
 	if err != nil {

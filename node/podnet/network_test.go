@@ -2,6 +2,7 @@ package podnet
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -29,7 +30,13 @@ const dialTimeout = 2 * time.Second
 // open returns a network that is removed with the test.
 func open(t *testing.T, cluster string) *Network {
 	t.Helper()
-	n, err := Open(Config{Cluster: cluster, Pods: podRange, Local: netip.MustParsePrefix("10.244.0.0/16")})
+	return openIn(t, cluster, podRange)
+}
+
+// openIn is open with another range.
+func openIn(t *testing.T, cluster string, pods netip.Prefix) *Network {
+	t.Helper()
+	n, err := Open(Config{Cluster: cluster, Pods: pods, Local: netip.MustParsePrefix("10.244.0.0/16")})
 	check(t, err)
 	t.Cleanup(func() {
 		check(t, n.Cleanup(context.Background()))
@@ -362,7 +369,7 @@ func TestOthersRulesStay(t *testing.T) {
 	testhost.Local(t)
 	before := foreign(t)
 	n := open(t, "polite")
-	other := open(t, "other cluster")
+	other := openIn(t, "other cluster", netip.MustParsePrefix("10.244.8.0/24"))
 	_, kept := plug(t, other, "theirs", HostPort{HostPort: 9090, Port: 80})
 	plug(t, n, "ours", HostPort{HostPort: 8080, Port: 80})
 	check(t, n.Cleanup(t.Context()))
@@ -372,6 +379,46 @@ func TestOthersRulesStay(t *testing.T) {
 	check(t, other.Cleanup(t.Context()))
 	if after := foreign(t); after != before {
 		t.Errorf("rules and links before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// Two clusters with one range would take each other's traffic, so the second waits for a range of its own.
+func TestARangeThatOthersHoldIsRefused(t *testing.T) {
+	first := open(t, "first")
+	_, kept := plug(t, first, "theirs")
+	second, err := Open(Config{Cluster: "second", Pods: netip.MustParsePrefix("10.244.7.128/25")})
+	check(t, err)
+	t.Cleanup(func() {
+		check(t, second.Cleanup(context.Background()))
+		second.Close()
+	})
+	before := foreign(t)
+	s := newSandbox(t)
+	port := Port{Key: "ours", NetNS: s.ns}
+	_, plugged := second.Plug(t.Context(), port)
+	for doing, err := range map[string]error{"Plug": plugged, "Sync": second.Sync(t.Context(), nil)} {
+		overlap := new(OverlapError)
+		if !errors.As(err, &overlap) || overlap.Interface != first.Name() || overlap.Prefix != netip.PrefixFrom(gateway(podRange), podRange.Bits()) {
+			t.Errorf("%s: %v, want an overlap with %s", doing, err, first.Name())
+		}
+	}
+	if after := foreign(t); after != before {
+		t.Errorf("rules and links before:\n%s\nafter:\n%s", before, after)
+	}
+	run(t, "ip link add late type veth peer name later")
+	t.Cleanup(func() { exec.Command("ip", "link", "del", "late").Run() })
+	run(t, "ip addr add 10.244.7.200/32 dev late")
+	again, err := Open(Config{Cluster: "first", Pods: podRange}) // as after a restart
+	check(t, err)
+	defer again.Close()
+	check(t, again.Sync(t.Context(), nil))
+	if ports, err := again.Ports(); err != nil || ports["theirs"] != kept {
+		t.Errorf("ports = %v, %v, want %s as before", ports, err, kept)
+	}
+	run(t, "ip link del late")
+	check(t, first.Cleanup(t.Context()))
+	if _, err := second.Plug(t.Context(), port); err != nil {
+		t.Errorf("the range is free, and yet: %v", err)
 	}
 }
 
