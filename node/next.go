@@ -49,6 +49,9 @@ func next(d desired, o *observed) action {
 	if d.stop() {
 		return nextToStop(d, o)
 	}
+	if len(d.Pod.Spec.Containers) == 0 { // its labels cannot be read: what it is, only a server knows
+		return action{Verb: idle}
+	}
 	if finished(d, o) {
 		if o.anyAlive() {
 			return action{Verb: killAll, Grace: d.grace()}

@@ -126,8 +126,17 @@ func containerOf(pod *corev1.Pod, name string) *corev1.Container {
 
 // victims are all attempts that have a process.
 func (w *worker) victims() []victim {
-	var victims []victim
+	var all []*corev1.Container
 	for c := range containers(w.desired.Pod) {
+		all = append(all, c)
+	}
+	for name := range w.known.Attempts {
+		if containerOf(w.desired.Pod, name) == nil { // the Pod as its labels have it cannot be read
+			all = append(all, &corev1.Container{Name: name})
+		}
+	}
+	var victims []victim
+	for _, c := range all {
 		for _, a := range w.known.Attempts[c.Name] {
 			if a.alive() && a.ID != "" {
 				victims = append(victims, victim{target: w.targetOf(c, a.ID), State: a.State, Message: "Stopping container " + c.Name})
