@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ const (
 	eventsGap = time.Second
 	// forgetEventAfter ends an Event's counting: the next like it is a new one. Kubernetes' number.
 	forgetEventAfter = 10 * time.Minute
+	// maxEventsAtOnce keeps a request well below the 500 Events that a server takes from a node at once: a larger one would be
+	// refused each time it is repeated.
+	maxEventsAtOnce = 100
 	// maxUnsentEvents bounds what waits for a server; the oldest are dropped.
 	maxUnsentEvents = 1000
 	// burstOfEvents and eventRefill limit one object's Events, as Kubernetes does.
@@ -178,11 +182,13 @@ func (r *recorder) run(ctx context.Context) error {
 	}
 }
 
+// take returns what is to be sent next, the oldest first.
 func (r *recorder) take() []eventKey {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	batch := r.unsent
-	r.unsent = nil
+	n := min(len(r.unsent), maxEventsAtOnce)
+	batch := slices.Clone(r.unsent[:n])
+	r.unsent = slices.Delete(r.unsent, 0, n)
 	for _, key := range batch {
 		delete(r.queued, key)
 	}
