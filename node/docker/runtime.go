@@ -47,6 +47,7 @@ type Runtime struct {
 
 	mu      sync.Mutex
 	network *podnet.Network // guarded by mu; cannot plug before Configure
+	given   runtime.Network // guarded by mu; what Configure was called with
 	ready   bool            // guarded by mu; Configure was called
 	synced  time.Time       // guarded by mu; when the network was last looked over
 }
@@ -92,19 +93,30 @@ func (r *Runtime) Configure(ctx context.Context, network runtime.Network) error 
 	if !network.PodCIDR.IsValid() {
 		return errors.New("the Pod address range is empty")
 	}
-	opened, err := podnet.Open(podnet.Config{Cluster: r.config.Cluster, Pods: network.PodCIDR, Local: network.ClusterCIDR})
-	if err != nil {
+	if err := r.openNetwork(network); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	r.network, r.ready = opened, true // the old one stays open for whoever uses it right now; it holds one socket
-	r.synced = time.Time{}
-	r.mu.Unlock()
 	pods, err := r.Pods(ctx)
 	if err != nil {
 		return err
 	}
 	return r.syncNetwork(ctx, pods)
+}
+
+// openNetwork makes the network the one in use, unless it is already.
+func (r *Runtime) openNetwork(network runtime.Network) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ready && r.given == network {
+		return nil
+	}
+	opened, err := podnet.Open(podnet.Config{Cluster: r.config.Cluster, Pods: network.PodCIDR, Local: network.ClusterCIDR})
+	if err != nil {
+		return err
+	}
+	// The old one stays open for whoever uses it right now; it holds one socket.
+	r.network, r.given, r.ready, r.synced = opened, network, true, time.Time{}
+	return nil
 }
 
 func (r *Runtime) net() *podnet.Network {
