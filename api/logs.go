@@ -54,12 +54,26 @@ func (a *API) logs(w http.ResponseWriter, q request) error {
 		w.WriteHeader(http.StatusOK) // as in Kubernetes: a Pod without a node has said nothing yet
 		return nil
 	}
+	if err := stillWaiting(pod, container); err != nil {
+		return err
+	}
 	address, err := agentAddress(view, pod.Spec.NodeName)
 	if err != nil {
 		return err
 	}
 	at := url.URL{Scheme: "https", Host: address, Path: logsPath + pod.Namespace + "/" + pod.Name + "/" + container, RawQuery: options.Encode()}
 	return a.stream(q.r.Context(), w, at.String(), limit)
+}
+
+// stillWaiting is the refusal for a container that never ran, if its status says why. One that is merely about to be made has
+// perhaps been made by now, which its agent knows.
+func stillWaiting(pod *corev1.Pod, container string) error {
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if waiting := s.State.Waiting; s.Name == container && waiting != nil && waiting.Message != "" && s.LastTerminationState.Terminated == nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: %s: %s", container, pod.Name, waiting.Reason, waiting.Message))
+		}
+	}
+	return nil
 }
 
 // stream copies what the agent answers, as it comes.

@@ -65,21 +65,28 @@ func TestLogsSayWhyNot(t *testing.T) {
 	two := pod("shop", "two", "n1")
 	two.Spec.Containers = append(two.Spec.Containers, corev1.Container{Name: "side"})
 	two.Spec.InitContainers = []corev1.Container{{Name: "setup"}}
-	s := serve(t, api.Config{Agents: agentFunc(func(*http.Request) (*http.Response, error) { return answer() })}, append(shop(), two, pod("shop", "lost", "n7"))...)
+	stuck := pod("shop", "stuck", "n1")
+	stuck.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such host"}}}}
+	ran := pod("shop", "ran", "n1")
+	ran.Status.ContainerStatuses = []corev1.ContainerStatus{*stuck.Status.ContainerStatuses[0].DeepCopy()}
+	ran.Status.ContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 1}
+	s := serve(t, api.Config{Agents: agentFunc(func(*http.Request) (*http.Response, error) { return answer() })}, append(shop(), two, stuck, ran, pod("shop", "lost", "n7"))...)
 	waiting := apierrors.NewBadRequest(`container "main" in pod "web-5d4f8-aaaaa" is waiting to start: ContainerCreating`)
 	for name, tc := range map[string]struct {
 		answer     func() (*http.Response, error)
 		path, want string
 		code       int32
 	}{
-		"no such pod":       {nil, "nope/log", "not found", 404},
-		"no such container": {nil, "two/log?container=x", "container x is not valid for pod two", 400},
-		"which container":   {nil, "two/log", "a container name must be specified for pod two, choose one of: [main side] or one of the init containers: [setup]", 400},
-		"no such node":      {nil, "lost/log", "node n7 has not said where its agent can be reached", 503},
-		"bad tail":          {nil, "two/log?container=main&tailLines=x", "tailLines must be a whole number", 400},
-		"two times":         {nil, "two/log?container=main&sinceSeconds=3&sinceTime=2026-01-01T00:00:00Z", "at most one of", 400},
-		"agent is away":     {func() (*http.Response, error) { return nil, errors.New("connection refused") }, "two/log?container=setup", "connection refused", 500},
-		"agent fails":       {func() (*http.Response, error) { return text(502, strings.NewReader("secret page")), nil }, "two/log?container=main", "the agent answered 502", 500},
+		"no such pod":        {nil, "nope/log", "not found", 404},
+		"no such container":  {nil, "two/log?container=x", "container x is not valid for pod two", 400},
+		"which container":    {nil, "two/log", "a container name must be specified for pod two, choose one of: [main side] or one of the init containers: [setup]", 400},
+		"no such node":       {nil, "lost/log", "node n7 has not said where its agent can be reached", 503},
+		"bad tail":           {nil, "two/log?container=main&tailLines=x", "tailLines must be a whole number", 400},
+		"two times":          {nil, "two/log?container=main&sinceSeconds=3&sinceTime=2026-01-01T00:00:00Z", "at most one of", 400},
+		"never ran":          {nil, "stuck/log", `container "main" in pod "stuck" is waiting to start: ErrImagePull: no such host`, 400},
+		"waits, but has run": {func() (*http.Response, error) { return nil, errors.New("the agent was asked") }, "ran/log", "the agent was asked", 500},
+		"agent is away":      {func() (*http.Response, error) { return nil, errors.New("connection refused") }, "two/log?container=setup", "connection refused", 500},
+		"agent fails":        {func() (*http.Response, error) { return text(502, strings.NewReader("secret page")), nil }, "two/log?container=main", "the agent answered 502", 500},
 		"not started yet": {func() (*http.Response, error) {
 			return text(400, strings.NewReader(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"BadRequest","message":"`+strings.ReplaceAll(waiting.ErrStatus.Message, `"`, `\"`)+`"}`)), nil
 		}, "web-5d4f8-aaaaa/log", "is waiting to start", 400},

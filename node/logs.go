@@ -183,7 +183,11 @@ func pickLog(p runtime.Pod, want wantedLog) (string, error) {
 	slices.SortStableFunc(attempts, func(a, b runtime.Container) int { return a.Attempt - b.Attempt })
 	switch n := len(attempts); {
 	case n == 0:
-		return "", apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: %s", want.Container, want.Pod, reasonCreating))
+		reason := reasonCreating
+		if len(p.Pod.Spec.InitContainers) > 0 {
+			reason = reasonInitializing
+		}
+		return "", apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: %s", want.Container, want.Pod, reason))
 	case !want.Previous:
 		return attempts[n-1].ID, nil
 	case n == 1:

@@ -172,10 +172,18 @@ func waiting(d desired, o *observed, c *corev1.Container) *corev1.ContainerState
 	case t.Hold.Reason != "":
 		return held(t.Hold, c.Image, o.Now)
 	case len(d.Pod.Spec.InitContainers) > 0:
-		return &corev1.ContainerStateWaiting{Reason: reasonInitializing}
+		return &corev1.ContainerStateWaiting{Reason: reasonInitializing, Message: sandboxMessage(o)}
 	default:
-		return &corev1.ContainerStateWaiting{Reason: reasonCreating}
+		return &corev1.ContainerStateWaiting{Reason: reasonCreating, Message: sandboxMessage(o)}
 	}
+}
+
+// sandboxMessage is why the Pod has no sandbox; empty if it has one, or none was tried yet.
+func sandboxMessage(o *observed) string {
+	if o.Sandbox.Running {
+		return ""
+	}
+	return o.SandboxHold.Message
 }
 
 // held shows a problem; a failed pull changes its name while it waits, as in Kubernetes.

@@ -28,7 +28,9 @@ func TestContainerStatus(t *testing.T) {
 		ready       bool
 		restarts    int32
 	}{
-		"not begun":                   {aPod("p"), seen(), corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}, corev1.ContainerState{}, false, 0},
+		"not begun": {aPod("p"), seen(), corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}, corev1.ContainerState{}, false, 0},
+		"no sandbox": {aPod("p"), seen(func(o *observed) { o.SandboxHold.Message = "no address" }),
+			corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating", Message: "no address"}}, corev1.ContainerState{}, false, 0},
 		"running":                     {aPod("p"), seen(sandboxed, made(0), healthy(0)), corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: began}}, corev1.ContainerState{}, true, 0},
 		"frozen":                      {aPod("p"), seen(sandboxed, made(0, func(a *attempt) { a.State = runtime.Paused }), healthy(0)), corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: began}}, corev1.ContainerState{}, false, 0},
 		"running without its sandbox": {aPod("p"), seen(made(0), healthy(0)), corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: began}}, corev1.ContainerState{}, false, 0},
