@@ -25,7 +25,7 @@ func (a *API) nodeReport(ctx context.Context, id Identity, req link.Report) erro
 		}
 		if req.NodeStatus != nil {
 			changed := *node
-			changed.Status = *req.NodeStatus
+			changed.Status = nodeStatus(&node.Status, req.NodeStatus)
 			tx.SetStatus(&changed)
 		}
 		for _, s := range req.Statuses {
@@ -40,6 +40,25 @@ func (a *API) nodeReport(ctx context.Context, id Identity, req link.Report) erro
 		return nil
 	})
 	return err
+}
+
+// nodeStatus is a node's status after a report. One without a capacity is by an agent that cannot look at its node, and
+// tells no more than the conditions in it.
+func nodeStatus(before, reported *corev1.NodeStatus) corev1.NodeStatus {
+	if len(reported.Capacity) > 0 {
+		return *reported
+	}
+	merged := *before
+	merged.Conditions = slices.Clone(before.Conditions)
+	for _, c := range reported.Conditions {
+		at := slices.IndexFunc(merged.Conditions, func(old corev1.NodeCondition) bool { return old.Type == c.Type })
+		if at < 0 {
+			merged.Conditions = append(merged.Conditions, c)
+		} else {
+			merged.Conditions[at] = c
+		}
+	}
+	return merged
 }
 
 // reportPod writes one Pod's status, if the Pod is still the one the node means.

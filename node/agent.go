@@ -31,8 +31,9 @@ const (
 	// actAlone is how long workers wait for a server's word after the agent's start: what was deleted meanwhile should not
 	// be restarted first, and what crashed must not wait long.
 	actAlone = 2 * time.Second
-	// silentIsNotReady is how long the engine may be silent before the node is not Ready; Kubernetes' number.
-	silentIsNotReady = 30 * time.Second
+	// silentIsNotReady is how long the engine may be silent before the node is not Ready and gets no more Pods: a restart of
+	// the engine takes less. What runs there is left alone.
+	silentIsNotReady = 20 * time.Second
 )
 
 // Config is what an agent needs to know.
@@ -57,15 +58,16 @@ type agent struct {
 	pull  *puller
 	act   func() // lets the workers act; may be called repeatedly
 
-	mu      sync.Mutex
-	workers map[types.UID]*worker // guarded by mu
-	have    map[types.UID]string  // resourceVersion as last given by a server; guarded by mu
-	buried  map[types.UID]uint64  // what a look before this number shows of a removed Pod is no longer so; guarded by mu
-	vitals  vitals                // guarded by mu
-	silent  time.Time             // since when the engine has not answered; zero if it does; guarded by mu
-	sent    corev1.NodeStatus     // the node's status as last sent; guarded by mu
-	lost    chan struct{}         // capacity 1: a server answered that it does not know the node
-	news    chan struct{}         // capacity 1: the node's status has something urgent to say
+	mu       sync.Mutex
+	workers  map[types.UID]*worker // guarded by mu
+	have     map[types.UID]string  // resourceVersion as last given by a server; guarded by mu
+	buried   map[types.UID]uint64  // what a look before this number shows of a removed Pod is no longer so; guarded by mu
+	vitals   vitals                // guarded by mu
+	answered time.Time             // when the engine last answered; guarded by mu
+	network  runtime.Network       // as last given by a server; zero if none was; guarded by mu
+	sent     corev1.NodeStatus     // the node's status as last sent; guarded by mu
+	lost     chan struct{}         // capacity 1: a server answered that it does not know the node
+	news     chan struct{}         // capacity 1: the node's status has something urgent to say
 }
 
 // Run is the agent. It returns nil when ctx ends, after everything it started has returned; containers keep running.
@@ -119,10 +121,11 @@ func newAgent(cfg Config) (*agent, error) {
 // firstLook waits for an engine that answers, since nothing can be done without. ok is false if ctx ended first.
 func (a *agent) firstLook(ctx context.Context) (got look, ok bool) {
 	var wait time.Duration
+	begun, told := time.Now(), false
 	for {
 		info, err := a.info(ctx)
 		if err == nil {
-			a.vitals.Info = info
+			a.vitals.Info, a.answered = info, time.Now()
 			a.tools.allocatable = allocatable(info)
 			a.recallNetwork(ctx)
 			if got = a.tools.looker.once(ctx); got.Err == nil {
@@ -135,6 +138,9 @@ func (a *agent) firstLook(ctx context.Context) (got look, ok bool) {
 		}
 		if wait == 0 {
 			a.cfg.Log.Warn("the container engine does not answer; is it running?", "err", err)
+		}
+		if !told && time.Since(begun) >= silentIsNotReady {
+			told = a.tellSilence(ctx, err)
 		}
 		wait = double(wait, firstRetry, maxRetry)
 		if !pause(ctx, wait) {

@@ -470,65 +470,6 @@ func TestEngineErrorsAreRetried(t *testing.T) {
 	}
 }
 
-// E11: an engine that hangs makes no Pod fail, and none is restarted when it comes round.
-func TestEngineThatHangs(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.server.bind(aPod("web", ready, func(p *corev1.Pod) {
-			p.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"alive"}}}, PeriodSeconds: 5, FailureThreshold: 2}
-		}))
-		c.settle()
-		var hangs atomic.Bool
-		hangs.Store(true)
-		c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
-			if hangs.Load() {
-				<-ctx.Done()
-				return context.Cause(ctx)
-			}
-			return nil
-		})
-		c.after(time.Minute)
-		c.wants("uid-web", "Running app#0:Ready")
-		if got := conditionOf(c.node(), conditionEngine); got != corev1.ConditionFalse {
-			t.Errorf("%s = %s, want False", conditionEngine, got)
-		}
-		hangs.Store(false)
-		c.after(time.Minute)
-		c.wants("uid-web", "Running app#0:Ready")
-		if c.starts("app") != 1 {
-			t.Error("the container was restarted")
-		}
-		if got := conditionOf(c.node(), corev1.NodeReady); got != corev1.ConditionTrue {
-			t.Errorf("Ready = %s, want True", got)
-		}
-	})
-}
-
-func conditionOf(n *corev1.Node, t corev1.NodeConditionType) corev1.ConditionStatus {
-	for _, c := range n.Status.Conditions {
-		if c.Type == t {
-			return c.Status
-		}
-	}
-	return corev1.ConditionUnknown
-}
-
-func TestHangingEngineCallIsGivenUp(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		var hung atomic.Bool
-		c.engine.Intercept(func(ctx context.Context, call runtimetest.Call) error {
-			if call.Method == "StartContainer" && hung.CompareAndSwap(false, true) {
-				<-ctx.Done()
-				return context.Cause(ctx)
-			}
-			return nil
-		})
-		c.server.bind(aPod("web"), aPod("db"))
-		c.after(3 * time.Minute)
-		c.wants("uid-web", "Running app#0:Ready")
-		c.wants("uid-db", "Running app#0:Ready")
-	})
-}
-
 // P11: what a Secret holds is in the container's environment and nowhere else.
 func TestSecretsReachOnlyTheContainer(t *testing.T) {
 	inCluster(t, func(c *cluster) {

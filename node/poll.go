@@ -147,7 +147,7 @@ func (a *agent) register(ctx context.Context) error {
 	}
 	v := a.vitals
 	v.Ahead = a.pull.ahead()
-	v.Networked = true // the range comes with the answer, and is in use before any Pod is
+	v.Networked = v.NetworkError == "" // the range comes with the answer, and is in use before any Pod is
 	r.Node = newNode(&a.cfg, a.tools.hostIPs, v, time.Now())
 	keepTimes(&r.Node.Status, &a.sent)
 	a.sent = r.Node.Status
@@ -188,9 +188,7 @@ func (a *agent) configure(ctx context.Context, got link.Registered) error {
 			return fmt.Errorf("pod range of the cluster: %w", err)
 		}
 	}
-	if err := a.useNetwork(ctx, network); err != nil {
-		return err
-	}
+	a.useNetwork(ctx, network)
 	if a.cfg.DataDir == "" {
 		return nil
 	}
@@ -215,14 +213,39 @@ func writeFile(path string, raw []byte) error {
 	return os.Rename(path+".tmp", path)
 }
 
-func (a *agent) useNetwork(ctx context.Context, network runtime.Network) error {
-	if err := a.cfg.Runtime.Configure(ctx, network); err != nil {
-		return fmt.Errorf("configure pod range %s: %w", network.PodCIDR, err)
+// useNetwork puts a Pod range to use, or notes why that cannot be done: the node is then not Ready, and what runs here is
+// looked after all the same.
+func (a *agent) useNetwork(ctx context.Context, network runtime.Network) {
+	err := a.cfg.Runtime.Configure(ctx, network)
+	if ctx.Err() != nil {
+		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.vitals.Networked = true
-	return nil
+	was := a.vitals.NetworkError
+	a.network, a.vitals.Networked, a.vitals.NetworkError = network, err == nil, ""
+	if err != nil {
+		a.vitals.NetworkError = fmt.Sprintf("configure Pod range %s: %v", network.PodCIDR, err)
+	}
+	if a.vitals.NetworkError == was {
+		return
+	}
+	if err != nil {
+		a.cfg.Log.Error("Pods get no addresses", "podCIDR", network.PodCIDR, "err", err)
+	} else {
+		a.cfg.Log.Info("Pods get addresses", "podCIDR", network.PodCIDR)
+	}
+	a.tellNews()
+}
+
+// retryNetwork tries again to use the Pod range, if that failed.
+func (a *agent) retryNetwork(ctx context.Context) {
+	a.mu.Lock()
+	network, failed := a.network, a.vitals.NetworkError != ""
+	a.mu.Unlock()
+	if failed {
+		a.useNetwork(ctx, network)
+	}
 }
 
 // recallNetwork uses the Pod range of an earlier run, if one is kept: Pods may have to be restarted before a server answers.
@@ -236,9 +259,10 @@ func (a *agent) recallNetwork(ctx context.Context) {
 		err = json.Unmarshal(raw, &network)
 	}
 	if err == nil {
-		err = a.useNetwork(ctx, network)
+		a.useNetwork(ctx, network)
+		return
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) {
 		a.cfg.Log.Warn("the Pod range of the last run cannot be used; waiting for a server to give it", "err", err)
 	}
 }

@@ -30,11 +30,12 @@ const (
 
 // vitals is what the node's conditions are made of.
 type vitals struct {
-	Info        runtime.Info
-	EngineError string // why the engine could not be asked; empty if it could
-	Silent      time.Duration
-	Networked   bool // the Pod range is known
-	Ahead       ahead
+	Info         runtime.Info
+	EngineError  string // why the engine could not be asked; empty if it could
+	Silent       time.Duration
+	Networked    bool   // the Pod range is in use
+	NetworkError string // why a known Pod range cannot be used; empty if it is, or none is known
+	Ahead        ahead
 }
 
 // newNode describes the node, labels and all.
@@ -106,19 +107,25 @@ func images(all []corev1.ContainerImage, pulled []string) []corev1.ContainerImag
 	return shown
 }
 
-// conditions are those of Kubernetes and Mainstay's own. Their times are right only where they changed; see keepTimes.
-func conditions(v vitals, now metav1.Time) []corev1.NodeCondition {
-	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady", Message: "the agent runs and its engine answers"}
+// readyAndEngine are whether the node may be given Pods, and whether its engine answers.
+func readyAndEngine(v vitals) (ready, engine corev1.NodeCondition) {
+	ready = corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady", Message: "the agent runs and its engine answers"}
 	switch {
 	case v.EngineError != "" && v.Silent >= silentIsNotReady:
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "EngineUnresponsive", v.EngineError
 	case !v.Networked:
-		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "NetworkNotReady", "the Pod address range is not configured"
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "NetworkNotReady", cmp.Or(v.NetworkError, "the Pod address range is not configured")
 	}
-	engine := corev1.NodeCondition{Type: conditionEngine, Status: corev1.ConditionTrue, Reason: "EngineAnswers"}
+	engine = corev1.NodeCondition{Type: conditionEngine, Status: corev1.ConditionTrue, Reason: "EngineAnswers"}
 	if v.EngineError != "" {
 		engine.Status, engine.Reason, engine.Message = corev1.ConditionFalse, "EngineUnresponsive", v.EngineError
 	}
+	return ready, engine
+}
+
+// conditions are those of Kubernetes and Mainstay's own. Their times are right only where they changed; see keepTimes.
+func conditions(v vitals, now metav1.Time) []corev1.NodeCondition {
+	ready, engine := readyAndEngine(v)
 	live := corev1.NodeCondition{Type: conditionLiveRestore, Status: corev1.ConditionTrue, Reason: "LiveRestoreEnabled"}
 	if !v.Info.LiveRestore {
 		live.Status, live.Reason = corev1.ConditionFalse, "LiveRestoreDisabled"

@@ -61,7 +61,7 @@ type PodsResponse struct {
 // it is durable; otherwise the agent repeats it. What it says of a Pod that the server no longer knows is no error.
 type Report struct {
 	Node       string                  `json:"node"`
-	NodeStatus *corev1.NodeStatus      `json:"nodeStatus,omitempty"` // nil: unchanged
+	NodeStatus *corev1.NodeStatus      `json:"nodeStatus,omitempty"` // nil: unchanged; without a capacity: only the conditions in it are
 	Statuses   map[types.UID]PodStatus `json:"statuses,omitempty"`
 	Removed    []PodRef                `json:"removed,omitempty"`
 }
