@@ -48,7 +48,10 @@ func (a *API) refuse(w *response, r *http.Request, err error) {
 		return
 	}
 	status := statusOf(err)
-	if status.Code >= http.StatusInternalServerError {
+	switch {
+	case errors.Is(err, errEnding):
+		a.Log.Debug("request ended with the server", "method", r.Method, "path", r.URL.Path)
+	case status.Code >= http.StatusInternalServerError:
 		a.Log.Warn("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	switch status.Code {
