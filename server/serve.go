@@ -19,8 +19,10 @@ import (
 	"github.com/mainstay-cluster/mainstay/server/pki"
 )
 
-// drain is how long answers may take to end once the process stops: watches and streams are ended at once.
-const drain = 3 * time.Second
+// drain is how long answers may take to end once the process stops. Every request is told to at once, so this is for its last
+// bytes; longer would be for connections alone: an HTTP/2 one may stay for a second after its last request, one that has not
+// brought a request yet for five.
+const drain = 300 * time.Millisecond
 
 // serve answers on listener until ctx ends.
 func (s *server) serve(ctx context.Context, listener net.Listener) error {
