@@ -65,18 +65,21 @@ type RevisionStatus struct {
 type Problem struct {
 	Path    string `json:"path"`
 	Line    int    `json:"line,omitempty"`   // 1-based; 0 when the problem is the whole file
-	Column  int    `json:"column,omitempty"` // 1-based, in characters
+	Column  int    `json:"column,omitempty"` // 1-based, in characters; 0 when it is not known
 	Object  string `json:"object,omitempty"` // Kind namespace/name, when it is known
 	Field   string `json:"field,omitempty"`  // path of the field, when it is one
 	Message string `json:"message"`
 }
 
-// String renders a problem as a compiler does, without a line end: path:line:column: object: field: message.
+// String renders a problem as a compiler does, without a line end: path:line:column: object: field: message. What is not known is left out.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.Path)
 	if p.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", p.Line, max(p.Column, 1))
+		fmt.Fprintf(&b, ":%d", p.Line)
+		if p.Column > 0 {
+			fmt.Fprintf(&b, ":%d", p.Column)
+		}
 	}
 	for _, part := range []string{p.Object, p.Field, p.Message} {
 		if part != "" {
