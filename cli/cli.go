@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // The exit codes of every command.
@@ -73,6 +75,9 @@ func Execute(ctx context.Context, root *cobra.Command, args []string) int {
 	if err != nil && ctx.Err() != nil {
 		return exitInterrupt
 	}
+	if _, _, unknown := root.Find(args); err != nil && unknown != nil {
+		err = noCommand(root, unknown)
+	}
 	return report(cmd.ErrOrStderr(), err)
 }
 
@@ -93,5 +98,45 @@ func report(w io.Writer, err error) int {
 }
 
 func usageError(cmd *cobra.Command, err error) error {
-	return fmt.Errorf("%w\nSee `%s --help`", err, cmd.CommandPath())
+	return fmt.Errorf("%w\nSee `%s --help`", plainFlagError(err), cmd.CommandPath())
+}
+
+// NoArgs is for commands that take flags alone.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usageError(cmd, fmt.Errorf("`%s` takes no arguments, but was given %q", cmd.CommandPath(), args[0]))
+}
+
+// noCommand says in one line what cobra says in several; unknown is what it said.
+func noCommand(root *cobra.Command, unknown error) error {
+	var word string
+	if _, err := fmt.Sscanf(unknown.Error(), "unknown command %q", &word); err != nil {
+		return unknown
+	}
+	text := fmt.Sprintf("no command %q", word)
+	if near := root.SuggestionsFor(word); len(near) > 0 {
+		return advice{fmt.Sprintf("%s; did you mean %s?", text, strings.Join(near, " or ")), unknown}
+	}
+	return advice{fmt.Sprintf("%s; `%s --help` lists them", text, root.CommandPath()), unknown}
+}
+
+// plainFlagError says what a flag's value must be, where the flag's parser speaks of its own insides.
+func plainFlagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	flag := invalid.GetFlag()
+	wants := map[string]string{
+		"duration": "a time with its unit, such as 90s, 10m or 1h30m",
+		"int":      "a whole number",
+		"int64":    "a whole number",
+		"bool":     "true or false",
+	}[flag.Value.Type()]
+	if wants == "" {
+		return err
+	}
+	return advice{fmt.Sprintf("--%s must be %s, not %q", flag.Name, wants, invalid.GetValue()), err}
 }

@@ -48,11 +48,11 @@ func fromEnvironment(cmd *cobra.Command) error {
 	var errs []error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value, ok := os.LookupEnv(EnvironmentName(f.Name))
-		if !ok || f.Changed || f.Name == "help" {
+		if !ok || f.Changed || isAnswer(f) {
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, value); err != nil {
-			errs = append(errs, fmt.Errorf("environment variable %s: %w", EnvironmentName(f.Name), err))
+			errs = append(errs, fmt.Errorf("environment variable %s: %w", EnvironmentName(f.Name), plainFlagError(err)))
 		}
 	})
 	return errors.Join(errs...)
@@ -79,7 +79,7 @@ func fromFile(cmd *cobra.Command, path string) error {
 			continue
 		}
 		if err := setFlag(cmd.Flags(), key, values[key]); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %s: %w", path, key, err))
+			errs = append(errs, fmt.Errorf("%s: %s: %w", path, key, plainFlagError(err)))
 		}
 	}
 	return errors.Join(errs...)
@@ -104,11 +104,14 @@ func setFlag(flags *pflag.FlagSet, name string, value any) error {
 	return flags.Set(name, fmt.Sprint(value))
 }
 
+// isAnswer reports whether the flag stands for a command: it is given by hand or not at all.
+func isAnswer(f *pflag.Flag) bool { return f.Name == "help" || f.Name == "version" }
+
 // flagNames are the flags of cmd and of all commands below it. Help and the file itself cannot stand in a file.
 func flagNames(cmd *cobra.Command) map[string]bool {
 	names := map[string]bool{}
 	add := func(f *pflag.Flag) {
-		if f.Name != "help" && f.Name != configFlag {
+		if !isAnswer(f) && f.Name != configFlag {
 			names[f.Name] = true
 		}
 	}

@@ -58,6 +58,9 @@ func (c *connection) open() (*client, error) {
 	overrides.Context.Namespace = c.namespace
 	loader := clientcmd.NewDefaultClientConfig(*file, overrides)
 	config, err := loader.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, advice{fmt.Sprintf("kubeconfig %s names no cluster: use the one that a server wrote to <data-dir>/kubeconfig", path), err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
@@ -77,7 +80,11 @@ func noKubeconfig(path string, given bool, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return advice{fmt.Sprintf("kubeconfig %s may not be read by this user: run as the user who started the cluster, or copy the file", path), err}
 	}
-	return fmt.Errorf("kubeconfig %s: %w", path, err)
+	var unread *fs.PathError
+	if errors.As(err, &unread) {
+		return fmt.Errorf("kubeconfig %s: %w", path, err)
+	}
+	return advice{fmt.Sprintf("kubeconfig %s is not one: it must be YAML with clusters, users and contexts, as a server writes it to <data-dir>/kubeconfig", path), err}
 }
 
 func newClient(config *rest.Config, path, namespace string) (*client, error) {

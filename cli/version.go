@@ -25,7 +25,7 @@ func versionCommand() *cobra.Command {
 		Long:  `Prints the version of this program and, if a cluster can be reached, of its server.`,
 		Example: `  mainstay version
   mainstay version -o json`,
-		Args: cobra.NoArgs,
+		Args: NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	o.addFlags(cmd)

@@ -20,7 +20,8 @@ Exit codes: 0 fine, 1 a negative answer (differences, rejected, failed, not foun
 		Example: `  mainstay up --repo ~/deploy       run a cluster on this machine from that repository
   mainstay status                   what the branch says, what runs, what lies between them
   mainstay plan                     what the files here would change
-  mainstay wait --commit HEAD       until what was pushed runs`,
+  mainstay wait                     until what was pushed runs`,
+		Version:                    cli.Build().Version,
 		SuggestionsMinimumDistance: 2,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -32,7 +32,7 @@ the SSH agent, and the host's key is always checked against known_hosts.`,
   mainstay up --repo https://git.example.com/ops/deploy.git --branch main --path clusters/prod
   mainstay up --repo git@git.example.com:ops/deploy.git --listen 0.0.0.0:7443
   mainstay up --cleanup                      remove all that Mainstay made on this machine's engine`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Log = logger(verbose)
 			cfg.Git.Token = os.Getenv("MAINSTAY_GIT_TOKEN")

@@ -23,3 +23,15 @@ func TestUpNeedsARepository(t *testing.T) {
 		t.Errorf("it made %s before it knew what for: %v", dir, err)
 	}
 }
+
+func TestVersionFlag(t *testing.T) {
+	t.Setenv("MAINSTAY_VERSION", "v1.2.3") // as a pipeline may set it: it is no flag's value
+	for _, args := range [][]string{{"--version"}, {}} {
+		var out bytes.Buffer
+		cmd := root()
+		cmd.SetOut(&out)
+		if code := cli.Execute(t.Context(), cmd, args); code != 0 || !strings.Contains(out.String(), "ersion") {
+			t.Errorf("%v: code %d: %s", args, code, out.String())
+		}
+	}
+}
