@@ -35,6 +35,9 @@ func resolveRef(text string) (string, error) {
 
 func resolve(repo *git.Repository, text string) (plumbing.Hash, error) {
 	hash, err := repo.ResolveRevision(plumbing.Revision(text))
+	if errors.Is(err, plumbing.ErrReferenceNotFound) {
+		return plumbing.ZeroHash, advice{fmt.Sprintf("%q names no commit of the repository here", text), err}
+	}
 	if err != nil {
 		return plumbing.ZeroHash, fmt.Errorf("%q names no commit of the repository here: %w", text, err)
 	}

@@ -38,20 +38,32 @@ func planCommand() *cobra.Command {
 and kept, where new ones would go, and what fits nowhere. It writes nothing, and a Secret's values are never shown.
 
 Without an argument the files of the Git worktree here are planned as they are, committed or not. REF is a branch, tag or commit of
-the repository here. PATH is a directory: it stands for the directory that the cluster reads. A name that is both is the directory.
+the repository here. PATH is a directory: it stands for the directory that the cluster reads, so --path does not go with it. A name
+that is both is the directory.
 
 Exits with 0 if nothing would change, with 1 if something would, with 2 if it would be rejected or cannot be planned.`,
 		Example: `  mainstay plan                     # before committing
   mainstay plan feature             # before merging
   mainstay plan HEAD~1              # what going back one commit would do
   mainstay plan ./deploy -o json`,
-		Args: atMostOne("plan takes one REF or PATH"),
+		Args: planArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, append(args, "")[0]) },
 	}
 	o.addFlags(cmd)
 	o.output = addOutput(cmd)
 	cmd.Flags().StringVar(&o.path, "path", "", "`DIR` of the repository that holds the manifests (default what the cluster reads)")
 	return cmd
+}
+
+// planArgs is asked before the environment and --config set flags: a --path meant for other commands does not stand in a PATH's way.
+func planArgs(cmd *cobra.Command, args []string) error {
+	if err := atMostOne("plan takes one REF or PATH")(cmd, args); err != nil {
+		return err
+	}
+	if len(args) == 1 && cmd.Flags().Changed("path") && isDirectory(args[0]) {
+		return usageError(cmd, fmt.Errorf("--path goes with a REF or the worktree; %s stands for the directory itself", args[0]))
+	}
+	return nil
 }
 
 // planned is a tree of manifests and what to call it.
@@ -140,8 +152,11 @@ func findCommit(ref, where string) (planned, error) {
 		return planned{}, fmt.Errorf("%q is no directory, and %w", ref, err)
 	}
 	hash, err := resolve(repo, ref)
+	if errors.Is(err, plumbing.ErrReferenceNotFound) {
+		return planned{}, advice{fmt.Sprintf("%q is neither a directory nor a commit of the repository here", ref), err}
+	}
 	if err != nil {
-		return planned{}, fmt.Errorf("%q is no directory either: %w", ref, err)
+		return planned{}, fmt.Errorf("%q is no directory, and %w", ref, err)
 	}
 	tree, err := load.Git(repo.Storer, hash, where)
 	if errors.Is(err, load.ErrNoPath) {

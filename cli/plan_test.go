@@ -107,12 +107,25 @@ func TestPlanExitCodes(t *testing.T) {
 	commitFiles(t, repo, map[string]string{"bad.yaml": "kind: Nonsense\n"})
 	for name, tc := range map[string]struct{ arg, want string }{
 		"rejected here": {"HEAD", "bad.yaml:1:"},
-		"no such ref":   {"nowhere", `"nowhere" is no directory either`},
+		"no such ref":   {"nowhere", "error: \"nowhere\" is neither a directory nor a commit of the repository here\n"},
 		"no such path":  {"/nowhere", "error: there is no directory /nowhere\n"},
 		"no such place": {"../nowhere", "error: there is no directory ../nowhere\n"},
 	} {
 		if got := c.run(t, "plan", tc.arg); got.code != 2 || !strings.Contains(got.out+got.err, tc.want) {
 			t.Errorf("%s: code %d: %s%s", name, got.code, got.out, got.err)
 		}
+	}
+}
+
+func TestPlanOfADirectoryTakesNoPath(t *testing.T) {
+	c := startCluster(t, clusterAt(commit1, ""))
+	repository(t, map[string]string{"deploy/a.yaml": configMap("a", "b")})
+	got := c.run(t, "plan", "deploy", "--path", "nowhere")
+	if got.code != 2 || !strings.HasPrefix(got.err, "error: --path goes with a REF or the worktree; deploy stands for the directory itself\n") {
+		t.Errorf("code %d: %s%s", got.code, got.out, got.err)
+	}
+	t.Setenv("MAINSTAY_PATH", "clusters/prod") // for `up`
+	if got := c.run(t, "plan", "deploy"); got.code != 0 {
+		t.Errorf("with the path of another command in the environment: code %d: %s%s", got.code, got.out, got.err)
 	}
 }
