@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
@@ -33,7 +34,7 @@ Exits with 0 if the branch's head is in force and everything it declares runs, e
 		Example: `  mainstay status
   mainstay status -o json | jq .converged
   watch mainstay status`,
-		Args: cobra.NoArgs,
+		Args: NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	o.addFlags(cmd)
@@ -88,10 +89,10 @@ type Use struct {
 	Allocatable int64 `json:"allocatable"`
 }
 
-// PodSummary counts Pods.
+// PodSummary counts Pods. Those that are being removed are counted apart, as the phase Terminating.
 type PodSummary struct {
-	Total  int            `json:"total"`
-	Ready  int            `json:"ready"`
+	Total  int            `json:"total"` // but those being removed
+	Ready  int            `json:"ready"` // likewise
 	Phases map[string]int `json:"phases"`
 }
 
@@ -100,7 +101,8 @@ type Workload struct {
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	Ready     int32  `json:"ready"`
+	Ready     int32  `json:"ready"`             // of an older template, too
+	Updated   *int32 `json:"updated,omitempty"` // how many are of the newest template; only of a Deployment
 	Desired   int32  `json:"desired"`
 	Reason    string `json:"reason,omitempty"`
 	Pod       string `json:"pod,omitempty"` // that Reason is about
@@ -180,7 +182,7 @@ func (f *facts) status(now time.Time) Status {
 		Nodes:      nodeSummary(f.nodes, f.pods),
 		Pods:       podSummary(f.pods),
 		NotReady:   f.notReady(),
-		Warnings:   latestWarnings(f.events, now),
+		Warnings:   f.latestWarnings(now),
 	}
 	for _, r := range f.revisions {
 		commit := commitOf(r, cl.Revision)
@@ -227,11 +229,16 @@ const (
 	warningAge = time.Hour
 )
 
-func latestWarnings(events []*corev1.Event, now time.Time) []EventSummary {
+// latestWarnings are those that may still say something about now, newest first.
+func (f *facts) latestWarnings(now time.Time) []EventSummary {
 	recent := []EventSummary{}
-	slices.SortFunc(events, func(a, b *corev1.Event) int { return byTime(b, a) })
-	for _, e := range events {
-		if e.Type != corev1.EventTypeWarning || now.Sub(eventTime(e)) > warningAge || len(recent) == maxWarnings {
+	slices.SortFunc(f.events, func(a, b *corev1.Event) int { return byTime(b, a) })
+	pods := podsByName(f.pods)
+	for _, e := range f.events {
+		if len(recent) == maxWarnings {
+			break
+		}
+		if e.Type != corev1.EventTypeWarning || now.Sub(eventTime(e)) > warningAge || isOver(e, pods) {
 			continue
 		}
 		recent = append(recent, EventSummary{
@@ -240,4 +247,43 @@ func latestWarnings(events []*corev1.Event, now time.Time) []EventSummary {
 		})
 	}
 	return recent
+}
+
+func podsByName(pods []*corev1.Pod) map[types.NamespacedName]*corev1.Pod {
+	byName := map[types.NamespacedName]*corev1.Pod{}
+	for _, p := range pods {
+		byName[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}] = p
+	}
+	return byName
+}
+
+// isOver reports whether the event is about a Pod that is gone, or about a probe of one that is Ready now.
+func isOver(e *corev1.Event, pods map[types.NamespacedName]*corev1.Pod) bool {
+	if e.InvolvedObject.Kind != "Pod" {
+		return false
+	}
+	pod, ok := pods[types.NamespacedName{Namespace: e.Namespace, Name: e.InvolvedObject.Name}]
+	if !ok || e.InvolvedObject.UID != "" && e.InvolvedObject.UID != pod.UID {
+		return true
+	}
+	return e.Reason == reasonUnhealthy && podReady(pod)
+}
+
+// reasonUnhealthy is that of the events by which an agent repeats what a failed probe said.
+const reasonUnhealthy = "Unhealthy"
+
+// probeWords is what the Pod's probe said last, "" if none has failed.
+func (f *facts) probeWords(pod *corev1.Pod) string {
+	var last *corev1.Event
+	for _, e := range f.events {
+		about := e.InvolvedObject
+		if e.Reason == reasonUnhealthy && about.Kind == "Pod" && about.Name == pod.Name && e.Namespace == pod.Namespace &&
+			(about.UID == "" || about.UID == pod.UID) && (last == nil || byTime(last, e) < 0) {
+			last = e
+		}
+	}
+	if last == nil {
+		return ""
+	}
+	return oneLine(last.Message)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -60,12 +61,23 @@ func (p *statusPrinter) heading(text string) {
 func (p *statusPrinter) verdict(s Status) {
 	mark, colour, text := "✓", green, "Converged: what the branch says is what runs"
 	if !s.Converged {
-		mark, colour, text = "●", yellow, "Not converged: "+s.Why
+		mark, colour, text = "●", yellow, "Not converged: "+headline(s)
 		if isBad(s) {
 			mark, colour = "✗", red
 		}
 	}
 	p.line(paint(p.w, colour, mark) + " " + paint(p.w, bold, text))
+}
+
+// details is what a Revision's message says of one Pod, between what the workload lacks and what is to be known besides.
+var details = regexp.MustCompile(`: Pod .*?((?: \((?:no progress for|and) [^()]*\))*)$`)
+
+// headline is why the cluster has not converged. What is said below of single Pods is left out.
+func headline(s Status) string {
+	if len(s.NotReady) == 0 {
+		return s.Why
+	}
+	return details.ReplaceAllString(s.Why, "$1")
 }
 
 // isBad reports whether waiting alone will not help.
@@ -150,7 +162,7 @@ func gibibytes(bytes int64) string { return decimal(float64(bytes) / (1 << 30)) 
 func decimal(v float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0") }
 
 func podsText(s PodSummary) string {
-	if s.Total == 0 {
+	if len(s.Phases) == 0 {
 		return "none"
 	}
 	// A fixed order, the healthy first; whatever else a Pod may report comes after.
@@ -192,12 +204,20 @@ func (p *statusPrinter) notReady(workloads []Workload) {
 			reason = w.Pod + ": " + reason
 		}
 		rows = append(rows, []cell{{w.Namespace, ""}, {strings.ToLower(w.Kind) + "/" + w.Name, ""},
-			{fmt.Sprintf("%d of %d", w.Ready, w.Desired), yellow}, {reason, ""}})
+			{shortOf(w), yellow}, {reason, ""}})
 	}
 	p.grid("  ", rows)
 	if left := len(workloads) - shownNotReady; left > 0 {
 		p.line(fmt.Sprintf("  … and %d more", left))
 	}
+}
+
+// shortOf says in numbers what the workload lacks: the Pods that are ready or, if enough are, those that are of its newest template.
+func shortOf(w Workload) string {
+	if w.Ready >= w.Desired && w.Updated != nil && *w.Updated < w.Desired {
+		return fmt.Sprintf("%d of %d updated", *w.Updated, w.Desired)
+	}
+	return fmt.Sprintf("%d of %d", w.Ready, w.Desired)
 }
 
 func (p *statusPrinter) warnings(events []EventSummary) {

@@ -136,3 +136,58 @@ func TestStatusExitCode(t *testing.T) {
 		t.Errorf("behind: code %d\n%s%s", got.code, got.out, got.err)
 	}
 }
+
+func TestStatusCountsPodsBeingRemovedApart(t *testing.T) {
+	leaving := readyPod("default", "web-1")
+	leaving.DeletionTimestamp = at(noon, time.Second)
+	got := podsText(podSummary([]*corev1.Pod{leaving, readyPod("default", "web-2")}))
+	if want := "1 of 1 ready · 1 Running, 1 Terminating"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// unready is a Pod of web's ReplicaSet that runs, and the event of its failed probe.
+func unready(name string) (*corev1.Pod, *corev1.Event) {
+	p := readyPod("default", name)
+	p.Status.Conditions[0].Status = corev1.ConditionFalse
+	e := &corev1.Event{ObjectMeta: meta("default", "probe."+name), Type: corev1.EventTypeWarning, Reason: "Unhealthy",
+		Message: "Readiness probe failed: HTTP 503", LastTimestamp: *at(noon, time.Second), InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: name}}
+	return owned(p, "ReplicaSet", "apps/v1", "web-abc", "uid-rs"), e
+}
+
+func TestStatusOfARolloutWhoseProbeFails(t *testing.T) {
+	web := deployment("web", 3, 3)
+	web.Status.Replicas, web.Status.UpdatedReplicas = 4, 1
+	pod, event := unready("web-abc-1")
+	active := revision(commit1, 1, object.RevisionActive)
+	active.Status.Message = "Deployment default/web: 1 of 3 Pods updated: Pod web-abc-1: running, not ready: Readiness probe failed: HTTP 503 (and 1 more)"
+	f := &facts{cluster: *clusterAt(commit1, commit1[:12]), revisions: []*object.Revision{active}, deployments: []*appsv1.Deployment{web},
+		replicaSets: []*appsv1.ReplicaSet{owned(replicaSet("web-abc"), "Deployment", "apps/v1", "web", "uid-web")},
+		pods:        []*corev1.Pod{pod}, events: []*corev1.Event{event}}
+	var b strings.Builder
+	if err := printStatus(&b, f.status(noon), noon); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"● Not converged: Deployment default/web: 1 of 3 Pods updated (and 1 more)\n",
+		"deployment/web   1 of 3 updated   web-abc-1: running, not ready: Readiness probe failed: HTTP 503\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("lacks %q:\n%s", want, b.String())
+		}
+	}
+}
+
+func TestStatusLeavesOutWarningsThatAreOver(t *testing.T) {
+	now, itsProbe := unready("now")
+	_, goneProbe := unready("gone")
+	better, over := unready("better")
+	better.Status.Conditions[0].Status = corev1.ConditionTrue
+	replaced, before := unready("replaced")
+	replaced.UID, before.InvolvedObject.UID = "new", "old"
+	f := &facts{pods: []*corev1.Pod{now, better, replaced}, events: []*corev1.Event{itsProbe, goneProbe, over, before}}
+	got := f.latestWarnings(noon)
+	if len(got) != 1 || got[0].Object != "pod/now" {
+		t.Errorf("warnings: %+v, want that of pod/now alone", got)
+	}
+}

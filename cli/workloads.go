@@ -77,9 +77,13 @@ func nodeIssue(n *corev1.Node) string {
 }
 
 func podSummary(pods []*corev1.Pod) PodSummary {
-	s := PodSummary{Total: len(pods), Phases: map[string]int{}}
+	s := PodSummary{Phases: map[string]int{}}
 	for _, p := range pods {
 		s.Phases[podPhase(p)]++
+		if p.DeletionTimestamp != nil {
+			continue
+		}
+		s.Total++
 		if podReady(p) {
 			s.Ready++
 		}
@@ -100,9 +104,10 @@ func (f *facts) notReady() []Workload {
 	owned := podsByTop(f.pods, f.replicaSets)
 	all := []Workload{}
 	for _, d := range f.deployments {
-		w := Workload{Kind: "Deployment", Namespace: d.Namespace, Name: d.Name, Ready: d.Status.ReadyReplicas, Desired: replicas(d.Spec.Replicas)}
+		w := Workload{Kind: "Deployment", Namespace: d.Namespace, Name: d.Name, Ready: d.Status.ReadyReplicas,
+			Updated: &d.Status.UpdatedReplicas, Desired: replicas(d.Spec.Replicas)}
 		if w.Ready < w.Desired || d.Status.UpdatedReplicas < w.Desired || d.Status.ObservedGeneration < d.Generation {
-			all = append(all, explainWorkload(w, owned[d.UID], deploymentTrouble(d)))
+			all = append(all, f.explain(w, owned[d.UID], deploymentTrouble(d)))
 		}
 	}
 	for _, rs := range f.replicaSets {
@@ -111,13 +116,13 @@ func (f *facts) notReady() []Workload {
 		}
 		w := Workload{Kind: "ReplicaSet", Namespace: rs.Namespace, Name: rs.Name, Ready: rs.Status.ReadyReplicas, Desired: replicas(rs.Spec.Replicas)}
 		if w.Ready < w.Desired {
-			all = append(all, explainWorkload(w, owned[rs.UID], replicaSetTrouble(rs)))
+			all = append(all, f.explain(w, owned[rs.UID], replicaSetTrouble(rs)))
 		}
 	}
 	for _, p := range f.pods {
 		if metav1.GetControllerOf(p) == nil && p.DeletionTimestamp == nil && !podReady(p) && p.Status.Phase != corev1.PodSucceeded {
 			w := Workload{Kind: "Pod", Namespace: p.Namespace, Name: p.Name, Desired: 1}
-			all = append(all, explainWorkload(w, []*corev1.Pod{p}, ""))
+			all = append(all, f.explain(w, []*corev1.Pod{p}, ""))
 		}
 	}
 	slices.SortFunc(all, func(a, b Workload) int {
@@ -153,13 +158,18 @@ func podsByTop(pods []*corev1.Pod, sets []*appsv1.ReplicaSet) map[types.UID][]*c
 	return found
 }
 
-// explainWorkload names the reason of the Pod that is worst off, else what the workload itself says.
-func explainWorkload(w Workload, pods []*corev1.Pod, own string) Workload {
+// explain names the reason of the Pod that is worst off, else what the workload itself says.
+func (f *facts) explain(w Workload, pods []*corev1.Pod, own string) Workload {
 	w.Reason = own
-	worst := 0
+	worst, about := 0, (*corev1.Pod)(nil)
 	for _, p := range pods {
 		if why, weight := podTrouble(p); weight > worst {
-			worst, w.Reason, w.Pod = weight, why, p.Name
+			worst, w.Reason, w.Pod, about = weight, why, p.Name, p
+		}
+	}
+	if worst == weightUnready {
+		if said := f.probeWords(about); said != "" {
+			w.Reason += ": " + said
 		}
 	}
 	if w.Reason == "" {
