@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -212,4 +213,16 @@ func one[T object.Object](ctx context.Context, c *client, namespace, name string
 	k := object.KindFor[T]()
 	obj := k.New().(T)
 	return obj, c.get(ctx, request{path: pathOf(k, namespace, name)}, obj)
+}
+
+// checkNamespace answers no if the namespace asked about does not exist. The default one always does.
+func (c *client) checkNamespace(ctx context.Context) error {
+	if c.namespace == metav1.NamespaceDefault {
+		return nil
+	}
+	_, err := one[*corev1.Namespace](ctx, c, "", c.namespace)
+	if isNotFound(err) {
+		return no("there is no namespace %q", c.namespace)
+	}
+	return err
 }

@@ -76,7 +76,7 @@ func (o *describeOptions) run(cmd *cobra.Command, args []string) error {
 		}
 	}
 	if printed == 0 {
-		o.selection.sayNone(cmd.ErrOrStderr(), c, targets)
+		return o.selection.sayNone(cmd, c, targets)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,7 +38,7 @@ func eventsCommand() *cobra.Command {
   mainstay events --for pod/web-7d4b9c-x2x5p
   mainstay events -A --warnings
   mainstay events -w`,
-		Args: cobra.NoArgs,
+		Args: NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	o.addFlags(cmd)
@@ -75,6 +76,11 @@ func (o *eventsOptions) run(cmd *cobra.Command) error {
 	slices.SortStableFunc(events, byTime)
 	if o.output.isData() {
 		return o.output.write(cmd.OutOrStdout(), eventList(events))
+	}
+	if len(events) == 0 && !o.allNamespaces {
+		if err := c.checkNamespace(cmd.Context()); err != nil {
+			return err
+		}
 	}
 	if len(events) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), o.none(c))
@@ -193,7 +199,8 @@ func eventTime(e *corev1.Event) time.Time {
 }
 
 func byTime(a, b *corev1.Event) int {
-	return cmp.Or(eventTime(a).Compare(eventTime(b)), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	// Times are whole seconds; within one, versions count on.
+	return cmp.Or(eventTime(a).Compare(eventTime(b)), cmp.Compare(versionOf(a), versionOf(b)), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
 func eventList(events []*corev1.Event) corev1.EventList {
@@ -203,4 +210,13 @@ func eventList(events []*corev1.Event) corev1.EventList {
 		answer.Items = append(answer.Items, *e)
 	}
 	return answer
+}
+
+// versionOf is the store's version at which the event was last written, 0 if it does not say.
+func versionOf(e *corev1.Event) uint64 {
+	version, err := strconv.ParseUint(e.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return version
 }

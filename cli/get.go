@@ -2,10 +2,11 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -145,7 +146,7 @@ func (o *getOptions) printTables(cmd *cobra.Command, c *client, targets []target
 		return no("%s", errors.Join(missing...).Error())
 	}
 	if printed == 0 {
-		o.sayNone(cmd.ErrOrStderr(), c, targets)
+		return o.sayNone(cmd, c, targets)
 	}
 	return nil
 }
@@ -172,16 +173,47 @@ func (o *getOptions) columns(k object.Kind, several bool) columns {
 	return c
 }
 
-func (o *getOptions) sayNone(w io.Writer, c *client, targets []target) {
-	namespaced := false
-	for _, t := range targets {
-		namespaced = namespaced || t.kind.Namespaced
-	}
-	if !namespaced || o.allNamespaces {
+// sayNone says that there is nothing to print, and whether a look elsewhere would help.
+func (o *getOptions) sayNone(cmd *cobra.Command, c *client, targets []target) error {
+	w := cmd.ErrOrStderr()
+	if o.allNamespaces || !slices.ContainsFunc(targets, func(t target) bool { return t.kind.Namespaced }) {
 		fmt.Fprintln(w, "No resources found.")
-		return
+		return nil
+	}
+	if err := c.checkNamespace(cmd.Context()); err != nil {
+		return err
+	}
+	elsewhere, err := o.elsewhere(cmd.Context(), c, targets)
+	if err != nil {
+		return err
+	}
+	if elsewhere {
+		fmt.Fprintf(w, "No resources found in %s namespace; other namespaces have some: -A\n", c.namespace)
+		return nil
 	}
 	fmt.Fprintf(w, "No resources found in %s namespace.\n", c.namespace)
+	return nil
+}
+
+// elsewhere reports whether some namespace has what was looked for.
+func (o *getOptions) elsewhere(ctx context.Context, c *client, targets []target) (bool, error) {
+	query := o.query()
+	query.Set("limit", "1")
+	for _, t := range targets {
+		var answer struct {
+			Items []json.RawMessage `json:"items"`
+		}
+		if !t.kind.Namespaced {
+			continue
+		}
+		if err := c.get(ctx, request{path: pathOf(t.kind, "", ""), query: query}, &answer); err != nil {
+			return false, err
+		}
+		if len(answer.Items) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // table is one table of all that t means, and an error for each name that does not exist.

@@ -63,12 +63,17 @@ func TestGetDataIsWhatKubectlPrints(t *testing.T) {
 }
 
 func TestGetAnswersAndErrors(t *testing.T) {
-	c := startCluster(t, readyPod("default", "web-1"))
+	c := startCluster(t, readyPod("default", "web-1"), &corev1.Namespace{ObjectMeta: meta("", "quiet")})
 	for name, tc := range map[string]struct {
 		args []string
 		code int
 		err  string
 	}{
+		"some elsewhere":      {[]string{"get", "pods,deploy", "-n", "quiet"}, 0, "No resources found in quiet namespace; other namespaces have some: -A\n"},
+		"none such elsewhere": {[]string{"get", "pods", "-n", "quiet", "-l", "app=db"}, 0, "No resources found in quiet namespace.\n"},
+		"no such namespace":   {[]string{"get", "pods", "-n", "nope"}, 1, "there is no namespace \"nope\"\n"},
+		"events of no such":   {[]string{"events", "-n", "nope"}, 1, "there is no namespace \"nope\"\n"},
+		"describe no such":    {[]string{"describe", "pods", "-n", "nope"}, 1, "there is no namespace \"nope\"\n"},
 		"nothing there":       {[]string{"get", "deploy"}, 0, "No resources found in default namespace.\n"},
 		"nothing anywhere":    {[]string{"get", "deploy", "-A"}, 0, "No resources found.\n"},
 		"no such pod":         {[]string{"get", "pod", "x"}, 1, "there is no pod \"x\" in namespace default\n"},
@@ -81,7 +86,12 @@ func TestGetAnswersAndErrors(t *testing.T) {
 		"bad selector":        {[]string{"get", "pod", "-l", "a in"}, 2, "error: --selector"},
 		"name and selector":   {[]string{"get", "pod", "x", "-l", "a=b"}, 2, "either names or a selector"},
 		"unknown flag":        {[]string{"get", "pod", "--bogus"}, 2, "See `mainstay get --help`"},
-		"unknown command":     {[]string{"gat", "pod"}, 2, "Did you mean this?\n\tget"},
+		"unknown command":     {[]string{"statsu", "-o", "json"}, 2, "error: no command \"statsu\"; did you mean status?\n"},
+		"unlike any command":  {[]string{"xyzzy"}, 2, "error: no command \"xyzzy\"; `mainstay --help` lists them\n"},
+		"argument too many":   {[]string{"history", "foo"}, 2, "error: `mainstay history` takes no arguments, but was given \"foo\"\n"},
+		"no such unit":        {[]string{"logs", "web-1", "--since", "10x"}, 2, "error: --since must be a time with its unit, such as 90s, 10m or 1h30m, not \"10x\"\n"},
+		"no number":           {[]string{"history", "--limit", "few"}, 2, "error: --limit must be a whole number, not \"few\"\n"},
+		"negative limit":      {[]string{"history", "--limit", "-1"}, 2, "error: --limit cannot be negative; 0 is all that are kept\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := c.run(t, tc.args...)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -34,7 +35,7 @@ number of problems instead, which ` + "`mainstay describe revision COMMIT`" + ` 
 		Example: `  mainstay history
   mainstay history --limit 5
   mainstay history -o json | jq -r '.[] | select(.phase == "Failed") | .commit'`,
-		Args: cobra.NoArgs,
+		Args: NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	o.addFlags(cmd)
@@ -77,6 +78,9 @@ func commitOf(r *object.Revision, inForce string) Commit {
 }
 
 func (o *historyOptions) run(cmd *cobra.Command) error {
+	if o.limit < 0 {
+		return errors.New("--limit cannot be negative; 0 is all that are kept")
+	}
 	c, err := o.open()
 	if err != nil {
 		return err
