@@ -244,7 +244,8 @@ func TestConnectionErrorsSayWhatToDo(t *testing.T) {
 		"server down":         {unreachable, "Is `mainstay up` running there?"},
 		"credentials":         {wrongPath, "does not accept the credentials in " + wrongPath},
 		"not our server":      {writeKubeconfig(t, html, ""), "did not answer /api/v1/pods as a Mainstay server does"},
-		"broken kubeconfig":   {brokenFile(t), "kubeconfig "},
+		"broken kubeconfig":   {fileOf(t, "clusters: 7"), "is not one: it must be YAML with clusters, users and contexts"},
+		"empty kubeconfig":    {fileOf(t, ""), "names no cluster"},
 		"another's CA":        {otherAuthority(t, up.kubeconfig), "its certificate is of another authority"},
 		"kubeconfig is a dir": {t.TempDir(), "kubeconfig "},
 	} {
@@ -274,10 +275,10 @@ func mustRead(t *testing.T, path string) string {
 	return string(data)
 }
 
-func brokenFile(t *testing.T) string {
+func fileOf(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(path, []byte("clusters: 7"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -294,4 +295,50 @@ func otherAuthority(t *testing.T, kubeconfig string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func TestWaitWithoutCommit(t *testing.T) {
+	c := startCluster(t, clusterAt(commit1, commit1[:12]), converged(noon))
+	t.Chdir(t.TempDir())
+	if got := c.run(t, "wait", "--timeout", "1m"); got.code != 0 || !strings.Contains(got.out, "1111111") {
+		t.Errorf("outside of a repository: code %d: %s%s", got.code, got.out, got.err)
+	}
+	repo := repository(t, map[string]string{"a.yaml": configMap("a", "b")})
+	head, err := repo.Head()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.run(t, "wait", "--timeout", "1ms")
+	if want := short(head.Hash().String()) + " has not converged within 1ms"; got.code != 2 || !strings.Contains(got.err, want) {
+		t.Errorf("in a repository: code %d, stderr %q, want %q", got.code, got.err, want)
+	}
+	t.Chdir(t.TempDir())
+	if got := startCluster(t).run(t, "wait"); got.code != 2 || !strings.Contains(got.err, "the cluster has not seen any commit yet") {
+		t.Errorf("before any commit: code %d, stderr %q", got.code, got.err)
+	}
+}
+
+func TestProgressTakesABackOffForTheErrorItRepeats(t *testing.T) {
+	var b strings.Builder
+	p := progress{w: &b}
+	for _, text := range []string{
+		"Pod web-1: ErrImagePull: no such host",
+		`Pod web-1: ImagePullBackOff: Back-off pulling image "example.com/web:1": ErrImagePull: no such host`,
+		"Pod web-1: ErrImagePull: no such host",
+		"Pod web-1: ErrImagePull: manifest unknown",
+	} {
+		p.say(text)
+	}
+	if want := "Pod web-1: ErrImagePull: no such host\nPod web-1: ErrImagePull: manifest unknown\n"; b.String() != want {
+		t.Errorf("said %q, want %q", b.String(), want)
+	}
+}
+
+func TestEventsOfOneSecondAreInTheOrderTheyCame(t *testing.T) {
+	pulled, scheduled := event("a", "web", corev1.EventTypeNormal, 0), event("b", "web", corev1.EventTypeNormal, 0)
+	pulled.LastTimestamp.Time, scheduled.LastTimestamp.Time = noon, noon
+	pulled.ResourceVersion, scheduled.ResourceVersion = "10", "9"
+	if byTime(scheduled, pulled) >= 0 {
+		t.Error("version 9 must come before version 10")
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -68,14 +69,18 @@ func oneLine(text string) string {
 // progress says what is being waited for: one changing line on a terminal, a plain line per change elsewhere.
 type progress struct {
 	w    io.Writer
-	last string
+	last string // what was said, as backOff leaves it
 }
 
+// backOff is what an image that cannot be pulled says every other time, around the same error.
+var backOff = regexp.MustCompile(`ImagePullBackOff: Back-off pulling image "[^"]*": (ErrImagePull: )`)
+
 func (p *progress) say(text string) {
-	if text == p.last {
+	plain := backOff.ReplaceAllString(text, "$1")
+	if plain == p.last {
 		return
 	}
-	p.last = text
+	p.last = plain
 	if isTerminal(p.w) {
 		fmt.Fprintf(p.w, "\r\x1b[K%s", fit(text, widthOf(p.w)-1))
 		return

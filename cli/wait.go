@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-git/go-git/v5"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/watch"
@@ -31,36 +33,37 @@ const defaultWait = 10 * time.Minute
 func waitCommand() *cobra.Command {
 	o := &waitOptions{}
 	cmd := &cobra.Command{
-		Use:     "wait --commit COMMIT",
+		Use:     "wait [--commit COMMIT]",
 		GroupID: GroupCommit,
 		Short:   "Wait until a commit runs",
 		Long: `Waits until the cluster has taken in a commit and everything in it runs. The commit may be pushed later: it need not be
-known yet. Exits with
+known yet. Without --commit it is the HEAD of the Git repository here or, outside of one, the head of the branch as the cluster
+knows it now. Exits with
 
   0  it converged: all it declares runs
   1  it was rejected, failed, or superseded by another commit; says why
   2  --timeout passed, or the server cannot be asked; says what was still missing`,
-		Example: `  git push && mainstay wait --commit HEAD
+		Example: `  git push && mainstay wait
   mainstay wait --commit 3f2a9c1 --timeout 5m`,
-		Args: cobra.NoArgs,
+		Args: NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	o.addFlags(cmd)
-	cmd.Flags().StringVar(&o.commit, "commit", "", "the `COMMIT`: a hash or the beginning of one, or a ref of the repository here, such as HEAD")
+	cmd.Flags().StringVar(&o.commit, "commit", "", "the `COMMIT`: a hash or the beginning of one, or a ref of the repository here (default HEAD)")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", defaultWait, "how long to wait at most; 0 is for ever")
 	return cmd
 }
 
 func (o *waitOptions) run(cmd *cobra.Command) error {
-	hash, err := commitHash(o.commit)
-	if err != nil {
-		return err
-	}
 	c, err := o.open()
 	if err != nil {
 		return err
 	}
 	ctx := cmd.Context()
+	hash, err := o.hash(ctx, c)
+	if err != nil {
+		return err
+	}
 	if o.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, errTimeout)
@@ -85,15 +88,21 @@ var (
 	hashPattern = regexp.MustCompile(`^[0-9a-fA-F]{4,64}$`)
 )
 
-// commitHash makes a hash, perhaps only the beginning of one, of what the user typed.
-func commitHash(text string) (string, error) {
-	if text == "" {
-		return "", errors.New("say which commit to wait for: --commit COMMIT, such as --commit HEAD after a push")
+// hash makes a hash, perhaps only the beginning of one, of what the user typed, or of where the branch stands. What stands here
+// comes before what the cluster knows: just after a push, that may still be the commit before.
+func (o *waitOptions) hash(ctx context.Context, c *client) (string, error) {
+	if hashPattern.MatchString(o.commit) {
+		return strings.ToLower(o.commit), nil
 	}
-	if hashPattern.MatchString(text) {
-		return strings.ToLower(text), nil
+	hash, err := resolveRef(cmp.Or(o.commit, "HEAD"))
+	if o.commit != "" || !errors.Is(err, git.ErrRepositoryNotExists) {
+		return hash, err
 	}
-	return resolveRef(text)
+	cluster, err := clusterOf(ctx, c)
+	if err == nil && cluster.Status.Head == "" {
+		err = errors.New("the cluster has not seen any commit yet: say which to wait for by --commit COMMIT; `mainstay status` says more")
+	}
+	return cluster.Status.Head, err
 }
 
 // waiter knows what the server has said so far of the commit. Its feeds take turns, so it needs no lock.
