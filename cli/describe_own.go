@@ -6,7 +6,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
@@ -43,7 +42,7 @@ func describeRevision(r *object.Revision, now time.Time) string {
 	s.timeRow("Activated", r.Status.ActivatedAt, now)
 	s.timeRow("Ended", r.Status.EndedAt, now)
 	if r.Status.ActivatedAt != nil && r.Status.EndedAt != nil {
-		s.row("Took", "%s", duration.HumanDuration(r.Status.EndedAt.Sub(r.Status.ActivatedAt.Time)))
+		s.row("Took", "%s", took(commitOf(r, "")))
 	}
 	if r.Status.Phase != object.RevisionRejected {
 		s.row("Objects", "%d created, %d changed, %d deleted, %d untouched",

@@ -66,3 +66,11 @@ func TestDescribeRevisionListsProblems(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	golden(t, "describe-revision", describeRevision(rejected(now), now))
 }
+
+func TestDescribeAFailedRevisionTookNoTime(t *testing.T) {
+	failed := converged(noon)
+	failed.Status.Phase = object.RevisionFailed
+	if got := describeRevision(failed, noon); !strings.Contains(got, "Took:             -\n") {
+		t.Errorf("got:\n%s", got)
+	}
+}

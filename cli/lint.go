@@ -37,8 +37,8 @@ Exits with 0 if a cluster would accept the manifests, with 1 if it would reject 
 
 // LintReport is the output of `lint -o json`, which is stable.
 type LintReport struct {
-	Files    int              `json:"files"`   // manifests read; 0 if there are problems
-	Objects  int              `json:"objects"` // likewise
+	Files    int              `json:"files,omitempty"`   // manifests read; left out if there are problems
+	Objects  int              `json:"objects,omitempty"` // likewise
 	Problems []object.Problem `json:"problems"`
 }
 

@@ -31,7 +31,7 @@ func TestLintAsData(t *testing.T) {
 		t.Errorf("%v: %s", err, got.out)
 	}
 	got = run(t, "lint", "testdata/lint/bad", "-o", "yaml")
-	if got.code != 1 || !strings.Contains(got.out, "path: testdata/lint/bad/apps/web.yaml") || strings.Contains(got.out, "topsecret") {
+	if got.code != 1 || !strings.Contains(got.out, "path: testdata/lint/bad/apps/web.yaml") || strings.Contains(got.out, "objects: 0") || strings.Contains(got.out, "topsecret") {
 		t.Errorf("code %d: %s", got.code, got.out)
 	}
 }
