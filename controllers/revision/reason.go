@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,11 +23,49 @@ func worst(r state.Reader, sets iter.Seq[*appsv1.ReplicaSet]) string {
 	for _, rs := range newestFirst {
 		for pod := range state.ListBy(r, tables.PodsByOwner, string(rs.UID)) {
 			if why := stuck(pod); why != "" && lacking(pod) {
+				return fmt.Sprintf("Pod %s: %s", pod.Name, reason(r, pod))
+			}
+		}
+		for pod := range state.ListBy(r, tables.PodsByOwner, string(rs.UID)) {
+			if why := reason(r, pod); why != "" && lacking(pod) {
 				return fmt.Sprintf("Pod %s: %s", pod.Name, why)
 			}
 		}
 	}
 	return ""
+}
+
+// reason says why a Pod is not ready: that it is stuck, or that it runs and with what words its probe fails. It is "" for one
+// that has only not been started yet.
+func reason(r state.Reader, pod *corev1.Pod) string {
+	why := stuck(pod)
+	if slices.ContainsFunc(pod.Status.ContainerStatuses, runsUnready) {
+		return join(orElse(why, "running, not ready"), probeWords(r, pod))
+	}
+	if why != "" && slices.ContainsFunc(pod.Status.ContainerStatuses, hasRestarted) {
+		return join(why, probeWords(r, pod)) // a failed probe may be why
+	}
+	return why
+}
+
+func runsUnready(c corev1.ContainerStatus) bool  { return c.State.Running != nil && !c.Ready }
+func hasRestarted(c corev1.ContainerStatus) bool { return c.RestartCount > 0 && !c.Ready }
+
+// unhealthy is the reason of the Events by which an agent repeats what a failed probe said.
+const unhealthy = "Unhealthy"
+
+// probeWords is what the Pod's probe said last, "" if none has failed.
+func probeWords(r state.Reader, pod *corev1.Pod) string {
+	var last *corev1.Event
+	for e := range state.ListBy(r, tables.EventsByObject, string(pod.UID)) {
+		if e.Reason == unhealthy && (last == nil || last.LastTimestamp.Before(&e.LastTimestamp)) {
+			last = e
+		}
+	}
+	if last == nil {
+		return ""
+	}
+	return strings.Join(strings.Fields(last.Message), " ")
 }
 
 // stuck says why a Pod cannot go on by itself; "" if nothing says that it cannot.

@@ -37,6 +37,7 @@ func Controller() engine.Controller {
 			engine.Each(func(pod *corev1.Pod) (state.Key, bool) {
 				return current, metav1.GetControllerOfNoCopy(pod) == nil || stuck(pod) != ""
 			}),
+			engine.Each(func(e *corev1.Event) (state.Key, bool) { return current, e.Reason == unhealthy }),
 		},
 		Reconcile: reconcile,
 	}

@@ -75,11 +75,18 @@ func shortfall(d *appsv1.Deployment, wanted int32) string {
 	case s.UpdatedReplicas < wanted:
 		return fmt.Sprintf("%d of %d Pods updated", s.UpdatedReplicas, wanted)
 	case old > 0 && s.AvailableReplicas >= wanted:
-		return fmt.Sprintf("%d old Pods still run", old)
+		return stillRun(old, "old Pod")
 	case old > 0:
-		return fmt.Sprintf("%d of %d Pods updated, %d available, %d old ones still run", s.UpdatedReplicas, wanted, s.AvailableReplicas, old)
+		return fmt.Sprintf("%d of %d Pods updated, %d available, %s", s.UpdatedReplicas, wanted, s.AvailableReplicas, stillRun(old, "old one"))
 	}
 	return fmt.Sprintf("%d of %d updated Pods available", s.AvailableReplicas, wanted)
+}
+
+func stillRun(n int32, what string) string {
+	if n == 1 {
+		return "1 " + what + " still runs"
+	}
+	return fmt.Sprintf("%d %ss still run", n, what)
 }
 
 func replicaSet(r state.Reader, key state.Key) *workload {
@@ -111,7 +118,7 @@ func bare(r state.Reader, key state.Key) *workload {
 	case pod.Status.Phase == corev1.PodFailed:
 		return &workload{why: fmt.Sprintf("Pod %s failed: %s", key, orElse(stuck(pod), pod.Status.Message)), failed: true}
 	}
-	return &workload{why: fmt.Sprintf("Pod %s: %s", key, orElse(stuck(pod), "not ready yet"))}
+	return &workload{why: fmt.Sprintf("Pod %s: %s", key, orElse(reason(r, pod), "not ready yet"))}
 }
 
 func isReady(pod *corev1.Pod) bool {
