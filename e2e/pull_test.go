@@ -23,6 +23,7 @@ func TestNothingIsStoppedForAnImageThatIsNotThere(t *testing.T) {
 			name := strings.TrimSuffix(file, ".yaml")
 			files[file] = strings.Replace(deployment(name, image, 1), "  replicas: 1\n", "  replicas: 1\n  strategy: "+strategy+"\n", 1)
 		}
+		files["lone.yaml"] = "apiVersion: v1\nkind: Pod\nmetadata: {name: lone}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {name: app, image: \"" + image + "\"}\n"
 		return files
 	}
 	c := newCluster(t, running("hello:1.0"))
@@ -40,6 +41,13 @@ func TestNothingIsStoppedForAnImageThatIsNotThere(t *testing.T) {
 			return err
 		})
 	}
+	c.eventually(t, "the revision says what the bare Pod waits for", func() error {
+		out, err := c.try("get", "revisions", "-o", "json")
+		if err == nil && !strings.Contains(out, "Pod default/lone: the one before it runs on, for image "+absent) {
+			err = fmt.Errorf("no revision does:\n%s", out)
+		}
+		return err
+	})
 	if diff := cmp.Diff(before, c.containers(t)); diff != "" {
 		t.Errorf("P6: containers were touched:\n%s", diff)
 	}

@@ -121,7 +121,8 @@ func parseURL(repo string) (location, error) {
 	return at, nil
 }
 
-var userinfo = regexp.MustCompile(`(://)[^/@\s]*@`)
+// userinfo is greedy: a password may hold slashes and at signs.
+var userinfo = regexp.MustCompile(`(://)\S*@`)
 
 // redact takes credentials out of whatever text mentions a URL.
 func redact(text string) string { return userinfo.ReplaceAllString(text, "$1") }

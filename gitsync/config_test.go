@@ -65,3 +65,20 @@ func TestClusterID(t *testing.T) {
 		t.Errorf("id = %q, want the declared one", got)
 	}
 }
+
+// P11: whatever is wrong with a URL, its password is in no message.
+func TestNoPasswordInWhatIsSaidOfAURL(t *testing.T) {
+	for _, repo := range []string{
+		"https://ada:hunter2@git.example.com/ops.git", "https://ada:hun/hunter2@git.example.com/ops.git", "https://ada:p@hunter2@git.example.com/ops.git",
+		"https://ada:hunter2@git.example.com:bad/ops.git", "ftp://ada:hunter2@git.example.com/ops.git", "https://:hunter2@/", "ssh://ada:%zzhunter2@h/p",
+	} {
+		location, err := gitsync.Config{Repo: repo}.Location()
+		said := location
+		if err != nil {
+			said += err.Error()
+		}
+		if strings.Contains(said, "hunter2") {
+			t.Errorf("of %s is said: %s", repo, said)
+		}
+	}
+}

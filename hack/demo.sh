@@ -6,9 +6,17 @@ demo=$PWD/.demo
 mainstay=$PWD/bin/mainstay
 export MAINSTAY_KUBECONFIG=$demo/data/kubeconfig
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+bold= plain=
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 
-running() { [ -s "$demo/pid" ] && kill -0 "$(cat "$demo/pid")" 2>/dev/null; }
+# The lock holds the process that uses the data directory, whoever started it.
+process() { cat "$demo/data/lock" 2>/dev/null; }
+running() {
+	local pid
+	pid=$(process)
+	[ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe")" = "$mainstay" ]
+}
 
 # One static binary is the whole image: no registry, no base.
 image() {
@@ -34,15 +42,15 @@ repository() {
 
 up() {
 	if running; then
-		say "Mainstay runs already (process $(cat "$demo/pid"))"
+		say "Mainstay runs already (process $(process))"
 		return
 	fi
 	say "Starting: mainstay up --repo .demo/repo --data-dir .demo/data   (log: .demo/mainstay.log)"
 	setsid "$mainstay" up --repo "$demo/repo" --data-dir "$demo/data" >"$demo/mainstay.log" 2>&1 </dev/null &
-	echo $! >"$demo/pid"
+	local started=$!
 	for _ in $(seq 100); do
-		[ -s "$demo/data/kubeconfig" ] && "$mainstay" version >/dev/null 2>&1 && return
-		running || { cat "$demo/mainstay.log"; exit 1; }
+		kill -0 "$started" 2>/dev/null || { cat "$demo/mainstay.log" >&2; exit 1; }
+		running && "$mainstay" version 2>/dev/null | grep -q Server && return
 		sleep 0.1
 	done
 	tail -5 "$demo/mainstay.log"
@@ -63,36 +71,43 @@ start() {
 	"$mainstay" history
 	local ip
 	ip=$("$mainstay" get pods -n shop -l app=web -o json | sed -n 's/.*"podIP": "\([0-9.]*\)".*/\1/p' | head -1)
+	local from=1.0 to=2.0
+	grep -q hello:1.0 "$demo/repo/apps/web.yaml" || { from=2.0 to=1.0; }
 	cat <<-NEXT
 
 		Every Pod answers on its own address:      curl http://$ip:8080
 		Now change something, and watch it roll:
 
 		  export MAINSTAY_KUBECONFIG=$demo/data/kubeconfig KUBECONFIG=$demo/data/kubeconfig PATH=\$PATH:$PWD/bin
-		  sed -i s/hello:1.0/hello:2.0/ .demo/repo/apps/web.yaml
+		  sed -i s/hello:$from/hello:$to/ .demo/repo/apps/web.yaml
 		  mainstay plan .demo/repo                 # what would happen, before anything does
-		  git -C .demo/repo commit -am 'web 2.0'
-		  mainstay get pods -n shop -w             # kubectl works, too
+		  git -C .demo/repo commit -am 'web $to'
+		  mainstay wait --commit \$(git -C .demo/repo rev-parse HEAD)
 		  mainstay status
+		  kubectl get pods -n shop -w              # kubectl reads, too; Ctrl-C ends it
 
 		When you have seen enough: make demo-stop
 	NEXT
 }
 
 stop() {
+	if [ ! -d "$demo" ]; then
+		say "No demo runs here"
+		return
+	fi
 	if running; then
 		say "Stopping Mainstay"
-		kill "$(cat "$demo/pid")"
+		kill "$(process)"
 		for _ in $(seq 100); do
 			running || break
 			sleep 0.1
 		done
 	fi
-	if [ -d "$demo/data" ]; then
-		say "Removing the containers and networks it made"
-		"$mainstay" up --cleanup --data-dir "$demo/data"
-	fi
+	say "Removing the containers and networks it made"
+	"$mainstay" up --cleanup --repo "$demo/repo" --data-dir "$demo/data"
 	rm -rf "$demo"
+	docker image rm hello:1.0 hello:2.0 >/dev/null 2>&1 || true
+	say "Nothing of the demo is left"
 }
 
 case ${1:-} in

@@ -29,6 +29,8 @@ if [ ${#packages[@]} -gt 0 ]; then
 	command -v apt-get >/dev/null || fail "install these and try again: ${packages[*]}"
 	say "installing from Debian's packages: ${packages[*]}"
 	apt-get update -qq
+	# Where Debian keeps the engine's client apart, docker.io alone is only the engine.
+	if [[ " ${packages[*]} " == *" docker.io "* ]] && apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
 	# shellcheck disable=SC2086 # an entry may name two packages
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ${packages[*]} >/dev/null
 fi

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,11 +40,24 @@ func (c *Change) writeObject(tx *state.Txn, now time.Time) {
 		tx.Create(created)
 	case Update:
 		tx.Update(c.After)
-	case Replace, Delete:
+	case Replace:
+		replace(tx, c.Before.(*corev1.Pod), c.After.(*corev1.Pod), now)
+	case Delete:
 		if c.Before != nil {
 			remove(tx, c.Before, now)
 		}
 	}
+}
+
+// replace lets a Pod go once the images of the one that takes its place are on its node; where it may not be running, at once.
+func replace(tx *state.Txn, before, after *corev1.Pod, now time.Time) {
+	if !hasNode(tx, before) {
+		remove(tx, before, now)
+		return
+	}
+	marked := before.DeepCopy()
+	metav1.SetMetaDataAnnotation(&marked.ObjectMeta, object.ReplaceAnnotation, strings.Join(object.PodImages(&after.Spec), ","))
+	tx.Update(marked)
 }
 
 // remove deletes an object; a Pod that may be running is only marked, and goes once its node has stopped it.

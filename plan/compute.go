@@ -95,6 +95,9 @@ func (c *computation) compare(d *Desired, change *Change) {
 		giveBack(service)
 	}
 	c.rules.Default(merged)
+	if pod, ok := merged.(*corev1.Pod); ok {
+		delete(pod.Annotations, object.ReplaceAnnotation) // set anew, if the Pod is to be replaced still
+	}
 	switch {
 	case apiequality.Semantic.DeepEqual(change.Before, merged):
 		return

@@ -35,7 +35,7 @@ type Action string
 const (
 	Create  Action = "create"
 	Update  Action = "update"
-	Replace Action = "replace" // a Pod's spec cannot change: it is stopped gracefully and then made anew
+	Replace Action = "replace" // a Pod's spec cannot change: it is stopped once the new images are on its node, and then made anew
 	Delete  Action = "delete"
 	Record  Action = "record" // only where it is declared, or how, changes; the object itself is as it should be
 )

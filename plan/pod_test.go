@@ -1,14 +1,15 @@
 package plan_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mainstay-cluster/mainstay/object"
 	"github.com/mainstay-cluster/mainstay/plan"
 	"github.com/mainstay-cluster/mainstay/state"
 	"github.com/mainstay-cluster/mainstay/state/statetest"
@@ -29,7 +30,8 @@ func running(t *testing.T) *state.Store {
 	return s
 }
 
-func TestAPodWhoseSpecChangedIsStoppedGracefully(t *testing.T) {
+// P6: the Pod is only marked; who stops it waits for its successor's image.
+func TestAPodWhoseSpecChangedRunsOnUntilItsSuccessorCanStart(t *testing.T) {
 	s := running(t)
 	before, _ := state.Get[*corev1.Pod](s.View(), jobKey)
 	files := tree{{"ns.yaml", namespaceShop}, {"pod.yaml", strings.Replace(podShop, "job:1", "job:2", 1)}}
@@ -42,14 +44,24 @@ func TestAPodWhoseSpecChangedIsStoppedGracefully(t *testing.T) {
 		t.Errorf("fields (-want +got):\n%s", diff)
 	}
 	after, ok := state.Get[*corev1.Pod](s.View(), jobKey)
-	if !ok || after.UID != before.UID || after.DeletionTimestamp == nil || after.Spec.Containers[0].Image != "job:1" {
-		t.Fatalf("the running Pod must stay as it is until its node has stopped it: %+v", after)
+	if !ok || after.UID != before.UID || after.DeletionTimestamp != nil || after.Spec.Containers[0].Image != "job:1" {
+		t.Fatalf("the running Pod must stay as it is: %+v", after)
 	}
-	if want := time.Unix(1005, 0); !after.DeletionTimestamp.Time.Equal(want) || *after.DeletionGracePeriodSeconds != 5 {
-		t.Errorf("ends at %v, want %v", after.DeletionTimestamp, want)
+	if images, replaced := object.ReplacementImages(after); !replaced || !slices.Equal(images, []string{"job:2"}) {
+		t.Errorf("it is to be replaced by %v (%v), want job:2", images, replaced)
 	}
 	if again := activate(t, s, files, commitB); !again.Empty() {
-		t.Errorf("while it is being stopped, there is more to do: %v", steps(again))
+		t.Errorf("while it waits, there is more to do: %v", steps(again))
+	}
+}
+
+func TestAReplacementThatIsTakenBackNeverHappens(t *testing.T) {
+	s := running(t)
+	activate(t, s, tree{{"ns.yaml", namespaceShop}, {"pod.yaml", strings.Replace(podShop, "job:1", "job:2", 1)}}, commitB)
+	activate(t, s, tree{{"ns.yaml", namespaceShop}, {"pod.yaml", podShop}}, commitA)
+	pod, _ := state.Get[*corev1.Pod](s.View(), jobKey)
+	if _, replaced := object.ReplacementImages(pod); replaced || pod.DeletionTimestamp != nil {
+		t.Errorf("the Pod is what Git declares again, and yet goes: %+v", pod.ObjectMeta)
 	}
 }
 

@@ -26,8 +26,13 @@ func (s *server) agent(ctx context.Context) error {
 		return err
 	}
 	cluster := plan.LiveCluster(s.store.View()).Name
-	if err := rememberCluster(s.cfg.DataDir, cluster); err != nil {
+	alone, err := lockCluster(cluster)
+	if err != nil {
 		return err
+	}
+	defer alone()
+	if err := replaceFile(filepath.Join(s.cfg.DataDir, clusterFile), []byte(cluster+"\n")); err != nil {
+		return fmt.Errorf("record the cluster's id: %w", err)
 	}
 	dir := filepath.Join(s.cfg.DataDir, "node")
 	rt, release, err := s.runtime(cluster, dir)
@@ -63,17 +68,17 @@ func (s *server) nodeName() (string, error) {
 	known, err := os.ReadFile(path)
 	name := strings.TrimSpace(string(known))
 	switch {
-	case err == nil && s.cfg.NodeName != "" && s.cfg.NodeName != name:
+	case name != "" && s.cfg.NodeName != "" && s.cfg.NodeName != name:
 		return "", fmt.Errorf("this machine is node %s, to which its Pods are bound, and cannot become %s: leave out --node-name, or run with --cleanup and remove %s first", name, s.cfg.NodeName, s.cfg.DataDir)
-	case err == nil:
+	case name != "":
 		return name, nil
-	case !errors.Is(err, fs.ErrNotExist):
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("read the node's name: %w", err)
 	}
 	if name, err = s.firstName(); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(path, []byte(name+"\n"), 0o600); err != nil {
+	if err := replaceFile(path, []byte(name+"\n")); err != nil {
 		return "", fmt.Errorf("record the node's name: %w", err)
 	}
 	return name, nil
@@ -96,20 +101,15 @@ const nodeFile = "node-name"
 // clusterFile holds the cluster's id, for who cleans up without a server.
 const clusterFile = "cluster"
 
-func rememberCluster(dir, id string) error {
-	if err := os.WriteFile(filepath.Join(dir, clusterFile), []byte(id+"\n"), 0o600); err != nil {
-		return fmt.Errorf("record the cluster's id: %w", err)
-	}
-	return nil
-}
-
 // Cleanup removes from this machine's engine whatever the cluster in cfg.DataDir made there, and nothing else.
 func Cleanup(ctx context.Context, cfg Config) error {
-	release, err := lockDir(cfg.DataDir)
-	if err != nil {
-		return err
+	if _, err := os.Stat(cfg.DataDir); err == nil {
+		release, err := lockDir(cfg.DataDir)
+		if err != nil {
+			return fmt.Errorf("clean up: %w", err)
+		}
+		defer release()
 	}
-	defer release()
 	id, err := clusterID(ctx, cfg)
 	if err != nil {
 		return err
@@ -128,11 +128,11 @@ func Cleanup(ctx context.Context, cfg Config) error {
 
 // clusterID finds out which cluster lives in the data directory; where none does, which one the repository describes.
 func clusterID(ctx context.Context, cfg Config) (string, error) {
-	if id, err := os.ReadFile(filepath.Join(cfg.DataDir, clusterFile)); err == nil {
+	if id, err := os.ReadFile(filepath.Join(cfg.DataDir, clusterFile)); err == nil && len(id) > 0 {
 		return strings.TrimSpace(string(id)), nil
 	}
 	if cfg.Git.Repo == "" {
-		return "", errors.New("no cluster in " + cfg.DataDir + ": give its --data-dir, or the --repo it was started with")
+		return "", fmt.Errorf("there is no cluster in %s: give another --data-dir, or, if its data is lost, the --repo it followed", cfg.DataDir)
 	}
 	declared, err := gitsync.ReadCluster(ctx, cfg.Git)
 	if err != nil {

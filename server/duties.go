@@ -34,7 +34,7 @@ const retryRepository = 5 * time.Second
 // controllers is what keeps the cluster as declared: the same list for the live path and for plans.
 func controllers() []engine.Controller {
 	return slices.Concat(
-		[]engine.Controller{declared.Controller(kube.Default), deployment.Controller(), deployment.Prepull(), replicaset.Controller(), service.Controller(), endpoints.Controller(), revision.Controller()},
+		[]engine.Controller{declared.Controller(kube.Default), declared.Replacer(), deployment.Controller(), deployment.Prepull(), replicaset.Controller(), service.Controller(), endpoints.Controller(), revision.Controller()},
 		garbage.Controllers(),
 	)
 }

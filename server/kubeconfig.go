@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -47,10 +46,7 @@ func (s *server) writeKubeconfig() error {
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	path := filepath.Join(s.cfg.DataDir, "kubeconfig")
-	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
-		return fmt.Errorf("write kubeconfig: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := replaceFile(path, content); err != nil {
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	return nil

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/mainstay-cluster/mainstay/api"
 	"github.com/mainstay-cluster/mainstay/gitsync"
 	"github.com/mainstay-cluster/mainstay/gitsync/load"
@@ -12,6 +14,9 @@ import (
 
 // plan says what the uploaded manifests would do to this cluster. It runs what a commit runs, on a fork, and writes nothing.
 func (s *server) plan(ctx context.Context, req api.PlanRequest) (any, error) {
+	if err := s.ready(); err != nil {
+		return nil, apierrors.NewServiceUnavailable(err.Error())
+	}
 	path := req.Path
 	if path == "" {
 		path = s.cfg.Git.Path

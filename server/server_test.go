@@ -330,6 +330,44 @@ func TestOneProcessPerDataDirectory(t *testing.T) {
 	again()
 }
 
+func TestOneAgentPerClusterAndHost(t *testing.T) {
+	release, err := lockCluster("test-one-agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockCluster("test-one-agent"); err == nil || !strings.Contains(err.Error(), "test-one-agent") {
+		t.Errorf("the second lock: %v, want an error that names the cluster", err)
+	}
+	release()
+	again, err := lockCluster("test-one-agent")
+	if err != nil {
+		t.Fatalf("after release: %v", err)
+	}
+	again()
+}
+
+func TestNoRepositoryIsSaidBeforeAnythingIsMade(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	err := Up(t.Context(), Config{Git: gitsync.Config{Repo: "/no/such/place"}, DataDir: data, Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "/no/such/place") {
+		t.Errorf("err = %v, want one that names the path", err)
+	}
+	if _, err := os.Stat(data); err == nil {
+		t.Error("the data directory was made")
+	}
+}
+
+func TestCleanupOfNoClusterMakesNothing(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	err := Cleanup(t.Context(), Config{DataDir: data, Log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), data) || !strings.Contains(err.Error(), "--repo") {
+		t.Errorf("err = %v, want one that names the directory and a remedy", err)
+	}
+	if _, err := os.Stat(data); err == nil {
+		t.Error("the data directory was made")
+	}
+}
+
 func TestTakenPortSaysWhatToDo(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -59,6 +59,10 @@ type server struct {
 
 // Up runs a whole cluster on this machine, server and agent in one process, until ctx ends. Stopping it stops no container.
 func Up(ctx context.Context, cfg Config) error {
+	if err := checkRepository(cfg); err != nil {
+		return err
+	}
+	keepGarbageSmall()
 	release, err := lockDir(cfg.DataDir)
 	if err != nil {
 		return err
@@ -75,6 +79,22 @@ func Up(ctx context.Context, cfg Config) error {
 	}
 	defer s.raft.Close()
 	return s.run(ctx, listener)
+}
+
+// checkRepository refuses what can only be a slip: a repository that no one could name so, and, for a cluster that is yet to
+// begin, a path where nothing is. A living cluster outlasts the loss of its repository.
+func checkRepository(cfg Config) error {
+	location, err := cfg.Git.Location()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, "raft")); err == nil || !filepath.IsAbs(location) {
+		return nil
+	}
+	if _, err := os.Stat(location); err != nil {
+		return fmt.Errorf("--repo: there is no repository at %s", location)
+	}
+	return nil
 }
 
 func newServer(cfg Config, listener net.Listener) (*server, error) {
@@ -145,7 +165,6 @@ func (s *server) run(asked context.Context, listener net.Listener) error {
 	g, ctx := errgroup.WithContext(asked)
 	g.Go(func() error { return s.serve(ctx, listener) })
 	g.Go(func() error { return s.keepKubeconfig(ctx) })
-	g.Go(func() error { return s.keepSmall(ctx) })
 	g.Go(func() error { return s.raft.Lead(ctx, s.duties) })
 	g.Go(func() error { return s.agent(ctx) })
 	g.Go(func() error {

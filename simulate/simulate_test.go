@@ -34,7 +34,7 @@ func live() simulate.Cluster {
 	return simulate.Cluster{
 		Controllers: append([]engine.Controller{
 			deployment.Controller(), deployment.Prepull(), replicaset.Controller(), service.Controller(), endpoints.Controller(),
-			declared.Controller(kube.Default), revision.Controller(),
+			declared.Controller(kube.Default), declared.Replacer(), revision.Controller(),
 		}, garbage.Controllers()...),
 		Rules: plan.Rules{Default: kube.Default, ValidateUpdate: kube.ValidateUpdate, Message: kube.Message},
 	}

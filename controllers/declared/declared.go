@@ -1,5 +1,6 @@
 // Package declared makes anew what the repository declares and the store lacks: above all a Pod whose spec changed, once
-// the one before it has stopped. It changes nothing that exists. Start at Controller.
+// the one before it has stopped. It changes nothing that exists, but
+// for stopping such a Pod when its successor can start. Start at Controller and Replacer.
 package declared
 
 import (

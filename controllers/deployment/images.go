@@ -35,7 +35,7 @@ func (r *rollout) missingImages() string {
 	nodes := map[string]bool{}
 	for _, rs := range r.old() {
 		for pod := range state.ListBy(r.tx, tables.PodsByOwner, string(rs.UID)) {
-			if healthy(pod) {
+			if podcontrol.Healthy(pod) {
 				nodes[pod.Spec.NodeName] = true
 			}
 		}
@@ -47,7 +47,7 @@ func (r *rollout) missingImages() string {
 			continue
 		}
 		for _, image := range absent(r.tx, node, r.d) {
-			missing = append(missing, fmt.Sprintf("image %s is not yet on node %s%s", image, name, pullError(node)))
+			missing = append(missing, fmt.Sprintf("image %s is not yet on node %s%s", image, name, podcontrol.PullError(node)))
 		}
 	}
 	slices.Sort(missing)
@@ -57,98 +57,9 @@ func (r *rollout) missingImages() string {
 	return strings.Join(missing, "; ")
 }
 
-func healthy(pod *corev1.Pod) bool {
-	_, ready := podcontrol.Ready(pod)
-	return ready && podcontrol.Active(pod) && pod.Spec.NodeName != ""
-}
-
-// absent lists the images of the Deployment's template that have to be pulled to the node, sorted. It is empty for a node
-// whose agent does not pull ahead.
+// absent lists the images of the Deployment's template that have to be pulled to the node, sorted.
 func absent(r state.Reader, node *corev1.Node, d *appsv1.Deployment) []string {
-	if pulls(node) == nil {
-		return nil
-	}
-	var images []string
-	spec := &d.Spec.Template.Spec
-	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
-		for i := range containers {
-			c := &containers[i]
-			if c.ImagePullPolicy != corev1.PullNever && !hasImage(node, c.Image) && !ranHere(r, node, c.Image) {
-				images = append(images, c.Image)
-			}
-		}
-	}
-	slices.Sort(images)
-	return slices.Compact(images)
-}
-
-func pulls(node *corev1.Node) *corev1.NodeCondition {
-	i := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == object.PullCondition })
-	if i < 0 {
-		return nil
-	}
-	return &node.Status.Conditions[i]
-}
-
-func pullError(node *corev1.Node) string {
-	if c := pulls(node); c != nil && c.Status == corev1.ConditionFalse {
-		return " (" + c.Message + ")"
-	}
-	return ""
-}
-
-func hasImage(node *corev1.Node, image string) bool {
-	want := canonical(image)
-	for i := range node.Status.Images {
-		if slices.ContainsFunc(node.Status.Images[i].Names, func(name string) bool { return canonical(name) == want }) {
-			return true
-		}
-	}
-	return false
-}
-
-// ranHere says whether a container on the node was started from the image: then it is there, listed or not.
-func ranHere(r state.Reader, node *corev1.Node, image string) bool {
-	for pod := range state.ListBy(r, tables.PodsByNode, node.Name) {
-		if ran(pod, image) {
-			return true
-		}
-	}
-	return false
-}
-
-func ran(pod *corev1.Pod, image string) bool {
-	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-		for i := range statuses {
-			if statuses[i].ImageID != "" && imageOf(pod, statuses[i].Name) == image {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// imageOf is the image that the Pod's spec asks for in a container.
-func imageOf(pod *corev1.Pod, container string) string {
-	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range containers {
-			if containers[i].Name == container {
-				return containers[i].Image
-			}
-		}
-	}
-	return ""
-}
-
-// canonical drops from a reference what Docker implies, so that two names of one image compare equal.
-func canonical(image string) string {
-	for _, implied := range []string{"index.docker.io/", "docker.io/", "library/"} {
-		image = strings.TrimPrefix(image, implied)
-	}
-	if !strings.Contains(image[strings.LastIndex(image, "/")+1:], ":") && !strings.Contains(image, "@") {
-		image += ":latest"
-	}
-	return image
+	return podcontrol.Absent(r, node, object.PodImages(&d.Spec.Template.Spec))
 }
 
 // ownersOf is the ReplicaSet and the Deployment that a Pod belongs to.

@@ -38,6 +38,9 @@ func Controller() engine.Controller {
 				return current, metav1.GetControllerOfNoCopy(pod) == nil || stuck(pod) != ""
 			}),
 			engine.Each(func(e *corev1.Event) (state.Key, bool) { return current, e.Reason == unhealthy }),
+			engine.Each(func(node *corev1.Node) (state.Key, bool) {
+				return current, node.Annotations[object.PullAnnotation] != "" // how a pull goes is what a bare Pod may wait for
+			}),
 		},
 		Reconcile: reconcile,
 	}

@@ -2,11 +2,13 @@ package revision
 
 import (
 	"fmt"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mainstay-cluster/mainstay/controllers/podcontrol"
 	"github.com/mainstay-cluster/mainstay/object"
 	"github.com/mainstay-cluster/mainstay/state"
 	"github.com/mainstay-cluster/mainstay/state/tables"
@@ -113,12 +115,33 @@ func bare(r state.Reader, key state.Key) *workload {
 		return &workload{why: fmt.Sprintf("Pod %s is being made anew", key)}
 	case pod.DeletionTimestamp != nil:
 		return &workload{why: fmt.Sprintf("Pod %s: the one before it is stopping", key)}
+	case replaced(pod):
+		return &workload{why: fmt.Sprintf("Pod %s: %s", key, imagesMissing(r, pod))}
 	case pod.Status.Phase == corev1.PodSucceeded || isReady(pod):
 		return nil
 	case pod.Status.Phase == corev1.PodFailed:
 		return &workload{why: fmt.Sprintf("Pod %s failed: %s", key, orElse(stuck(pod), pod.Status.Message)), failed: true}
 	}
 	return &workload{why: fmt.Sprintf("Pod %s: %s", key, orElse(reason(r, pod), "not ready yet"))}
+}
+
+func replaced(pod *corev1.Pod) bool {
+	_, replaced := object.ReplacementImages(pod)
+	return replaced
+}
+
+// imagesMissing says what a Pod of the former revision waits for before it goes.
+func imagesMissing(r state.Reader, pod *corev1.Pod) string {
+	images, _ := object.ReplacementImages(pod)
+	node, ok := state.Get[*corev1.Node](r, state.Key{Name: pod.Spec.NodeName})
+	if !ok {
+		return "the one before it is about to stop"
+	}
+	missing := podcontrol.Absent(r, node, images)
+	if len(missing) == 0 {
+		return "the one before it is about to stop"
+	}
+	return fmt.Sprintf("the one before it runs on, for image %s is not yet on node %s%s", strings.Join(missing, ", "), node.Name, podcontrol.PullError(node))
 }
 
 func isReady(pod *corev1.Pod) bool {
