@@ -41,6 +41,13 @@ func TestNothingIsStoppedForAnImageThatIsNotThere(t *testing.T) {
 			return err
 		})
 	}
+	if diff := cmp.Diff(before, c.containers(t)); diff != "" {
+		t.Errorf("P6: containers were touched:\n%s", diff)
+	}
+
+	only := running("hello:1.0")
+	only["lone.yaml"] = running(absent)["lone.yaml"]
+	c.commit(t, "only the bare Pod waits", only)
 	c.eventually(t, "the revision says what the bare Pod waits for", func() error {
 		out, err := c.try("get", "revisions", "-o", "json")
 		if err == nil && !strings.Contains(out, "Pod default/lone: the one before it runs on, for image "+absent) {
