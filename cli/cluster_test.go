@@ -150,11 +150,11 @@ func testRoot(out, errOut io.Writer) *cobra.Command {
 	return root
 }
 
-// fiveMinutesAgo is when every fixture was made: its age reads 5m.
-func fiveMinutesAgo() metav1.Time { return metav1.NewTime(time.Now().Add(-5 * time.Minute)) }
+// fiveHoursAgo is when every fixture was made: its age reads 5h, also where a test takes a minute.
+func fiveHoursAgo() metav1.Time { return metav1.NewTime(time.Now().Add(-5 * time.Hour)) }
 
 func meta(namespace, name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: namespace, Name: name, CreationTimestamp: fiveMinutesAgo()}
+	return metav1.ObjectMeta{Namespace: namespace, Name: name, CreationTimestamp: fiveHoursAgo()}
 }
 
 func clusterAt(head, revision string) *object.Cluster {
@@ -169,7 +169,7 @@ const (
 )
 
 func revision(commit string, sequence int64, phase string) *object.Revision {
-	at := fiveMinutesAgo()
+	at := fiveHoursAgo()
 	return &object.Revision{ObjectMeta: meta("", commit[:12]),
 		Spec: object.RevisionSpec{Commit: commit, Author: "Ada Lovelace <ada@example.org>", Subject: "Change " + commit[:2],
 			CommitTime: at, Branch: "main", Sequence: sequence},

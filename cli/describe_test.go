@@ -27,7 +27,7 @@ func TestDescribeTracesAPodToItsCommit(t *testing.T) {
 		declared(object.KindOf(web), "default", "web"), revision(commit1, 1, object.RevisionConverged))
 	got := c.run(t, "describe", "pod", "web-abc-1")
 	want := `Source:         apps/web.yaml:12 · commit 1111111 by Ada Lovelace
-                "Change 11", 5m ago
+                "Change 11", 5h ago
                 for deployment/web, which is declared there
 Name:           web-abc-1
 Namespace:      default
