@@ -37,7 +37,7 @@ demo-stop: build ## stop the demo and remove everything it made
 	hack/demo.sh stop
 
 docs: ## write the pages of docs/ that are generated from the code
-	$(GO) generate ./object/...
+	$(STATIC) $(GO) test ./object/kube -update
 
 clean: ## stop the demo, if it runs, and remove what was built
 	@if [ -e .demo ] && [ -x bin/mainstay ]; then hack/demo.sh stop; fi
