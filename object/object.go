@@ -23,7 +23,10 @@ type Kind struct {
 	Namespaced bool
 	Declarable bool                    // a repository may contain it
 	New        func() Object           // an empty object
+	Singleton  bool                    // a cluster has one object of it, always, and the name is the cluster's own
 	Redact     func(obj Object) Object // a copy without what readers may not see; nil where everything may be seen
+	Since      int                     // the format level a cluster must have reached before such an object is written; 0: from the first
+	Keep       func(obj Object) bool   // the object outlives its declaration, and only what that said of it goes; nil where none does
 }
 
 // GroupResource is how Kubernetes' error messages name the kind.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -130,18 +131,36 @@ type Cluster struct {
 type ClusterSpec struct {
 	PodCIDR     string `json:"podCIDR,omitempty"`     // 10.244.0.0/16; each node takes a /24 of it
 	ServiceCIDR string `json:"serviceCIDR,omitempty"` // 10.96.0.0/16
+	// EvictAfter is how long a Pod stays on a node that is not Ready or cannot be reached, unless its own tolerations say; 5m.
+	EvictAfter *metav1.Duration `json:"evictAfter,omitempty"`
 }
 
 // ClusterStatus is what the cluster knows of its repository. Only a change is written, never the time of a poll.
 // +k8s:deepcopy-gen=true
 type ClusterStatus struct {
-	Repo     string       `json:"repo,omitempty"` // without credentials
+	Store    string       `json:"store,omitempty"` // names the store that counts the versions: those of another one mean nothing
+	Repo     string       `json:"repo,omitempty"`  // without credentials
 	Branch   string       `json:"branch,omitempty"`
 	Path     string       `json:"path,omitempty"`
 	Head     string       `json:"head,omitempty"`     // the commit the branch was last seen at, full hash
 	Revision string       `json:"revision,omitempty"` // name of the Revision that is in force: the last one that was not rejected
 	Error    string       `json:"error,omitempty"`    // why the repository cannot be read now; "" when it can
 	ErrorAt  *metav1.Time `json:"errorAt,omitempty"`  // since when
+	Level    int          `json:"level,omitempty"`    // the format level that all servers have understood at one time; it never goes down
+
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Conditions of the Cluster.
+const (
+	EvictionsPaused = "EvictionsPaused" // True while so many nodes are not Ready that no Pod is moved off them
+	MajorityLost    = "MajorityLost"    // True once servers were given up by hand; since when is when, the message says which
+	Recovering      = "Recovering"      // True while a server that lost its store waits for nodes to report what they run
+)
+
+// IsRecovering says whether a server that lost its store does not know yet what all nodes run.
+func IsRecovering(c *Cluster) bool {
+	return apimeta.IsStatusConditionTrue(c.Status.Conditions, Recovering)
 }
 
 // SourceName is the name of the Source of an object of kind k.

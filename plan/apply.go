@@ -67,24 +67,13 @@ func remove(tx *state.Txn, obj object.Object, now time.Time) {
 		tx.Delete(obj)
 		return
 	}
-	if pod.DeletionTimestamp != nil {
-		return
+	if pod.DeletionTimestamp == nil {
+		tx.Update(object.Terminating(pod, now))
 	}
-	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
-	if pod.Spec.TerminationGracePeriodSeconds != nil {
-		grace = *pod.Spec.TerminationGracePeriodSeconds
-	}
-	marked := pod.DeepCopy()
-	ends := metav1.NewTime(now.Add(time.Duration(grace) * time.Second).Truncate(time.Second))
-	marked.DeletionTimestamp, marked.DeletionGracePeriodSeconds = &ends, &grace
-	tx.Update(marked)
 }
 
 // hasNode says whether a node may be running the Pod.
 func hasNode(r state.Reader, pod *corev1.Pod) bool {
-	if pod.Spec.NodeName == "" {
-		return false
-	}
 	_, ok := state.Get[*corev1.Node](r, state.Key{Name: pod.Spec.NodeName})
 	return ok
 }
@@ -92,7 +81,7 @@ func hasNode(r state.Reader, pod *corev1.Pod) bool {
 func (c *Change) writeSource(tx *state.Txn, commit Commit) {
 	switch {
 	case c.Source == nil && c.Was == nil:
-	case c.Source == nil && (c.Action == Delete || c.Action == Record):
+	case c.Source == nil && (c.Action == Delete || c.Action == Record || c.Undeclared):
 		tx.Delete(c.Was)
 	case c.Source == nil:
 	case c.Was == nil:

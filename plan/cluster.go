@@ -7,8 +7,6 @@ import (
 	"github.com/mainstay-cluster/mainstay/state"
 )
 
-var clusterKind = object.GroupVersion.WithKind("Cluster")
-
 // LiveCluster is the one Cluster of a store; nil before there is one.
 func LiveCluster(r state.Reader) *object.Cluster {
 	for cluster := range state.List[*object.Cluster](r, "") {

@@ -30,7 +30,7 @@ func Compute(desired []Desired, rules Rules, r state.Reader) (Plan, []object.Pro
 		c.seen[identityOf(&desired[i])] = true
 		c.decide(&desired[i])
 	}
-	c.defaultNamespace()
+	c.ownNamespaces()
 	c.prune()
 	if len(c.problems) > 0 {
 		slices.SortStableFunc(c.problems, byPlace)
@@ -74,7 +74,7 @@ func (c *computation) decide(d *Desired) {
 		change.Source = sourceOf(d, key)
 	}
 	switch {
-	case d.Kind.GroupVersionKind == clusterKind && !c.mayBeCalled(d):
+	case d.Kind.Singleton && !c.mayBeCalled(d):
 		return
 	case !exists:
 		change.Action, change.After = Create, d.Object
@@ -177,16 +177,18 @@ func (c *computation) add(change Change) {
 	c.plan.Changes = append(c.plan.Changes, change)
 }
 
-// defaultNamespace sees to the one Namespace that exists even if it is not declared.
-func (c *computation) defaultNamespace() {
+// ownNamespaces sees to the Namespaces that exist even if they are not declared.
+func (c *computation) ownNamespaces() {
 	kind := object.KindFor[*corev1.Namespace]()
-	key := state.Key{Name: metav1.NamespaceDefault}
-	if _, exists := state.GetKind(c.r, kind, key); exists || c.seen[identity{kind.Resource, key}] {
-		return
+	for _, name := range object.OwnNamespaces() {
+		key := state.Key{Name: name}
+		if _, exists := state.GetKind(c.r, kind, key); exists || c.seen[identity{kind.Resource, key}] {
+			continue
+		}
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		c.rules.Default(namespace)
+		c.plan.Changes = append(c.plan.Changes, Change{Action: Create, Kind: kind, Key: key, After: namespace})
 	}
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: key.Name}}
-	c.rules.Default(namespace)
-	c.plan.Changes = append(c.plan.Changes, Change{Action: Create, Kind: kind, Key: key, After: namespace})
 }
 
 // prune deletes what was declared and is not any more.
@@ -199,7 +201,7 @@ func (c *computation) prune() {
 		if !ok || c.seen[identity{kind.Resource, key}] {
 			continue
 		}
-		if kind.GroupVersionKind == clusterKind {
+		if kind.Singleton {
 			c.nameless(was)
 			continue
 		}
@@ -207,13 +209,26 @@ func (c *computation) prune() {
 		if live, exists := state.GetKind(c.r, kind, key); exists {
 			change.Before = live
 		}
-		if kind.Kind == "Namespace" && key.Name == metav1.NamespaceDefault {
-			change.Action = Record // it is no longer declared, but always exists
-		} else {
-			c.plan.Counts.Deleted++
+		if change.Before != nil && kind.Keep != nil && kind.Keep(change.Before) {
+			c.takeBack(change)
+			continue
 		}
+		c.plan.Counts.Deleted++
 		c.plan.Changes = append(c.plan.Changes, change)
 	}
+}
+
+// takeBack removes what the repository said of an object that stays.
+func (c *computation) takeBack(change Change) {
+	nothing := change.Kind.New()
+	c.rules.Default(nothing)
+	merged := Merge(c.base(&change), nothing, change.Before)
+	change.Undeclared, change.Action = true, Record
+	if !apiequality.Semantic.DeepEqual(change.Before, merged) {
+		change.Action, change.After = Update, merged
+		c.plan.Counts.Changed++
+	}
+	c.plan.Changes = append(c.plan.Changes, change)
 }
 
 // order puts owners and scopes before what is in them, and deletes the other way round, last.

@@ -109,7 +109,7 @@ spec: {containers: [{name: job, image: "job:1"}], terminationGracePeriodSeconds:
 func TestComputeOrdersOwnersFirstAndDeletesLast(t *testing.T) {
 	s := statetest.New(t)
 	first := activate(t, s, tree{{"web.yaml", webShop}, {"c.yaml", configShop}, {"ns.yaml", namespaceShop}}, commitA)
-	want := []string{"create Namespace default", "create Namespace shop", "create ConfigMap shop/c", "create Deployment shop/web"}
+	want := []string{"create Namespace default", "create Namespace kube-system", "create Namespace shop", "create ConfigMap shop/c", "create Deployment shop/web"}
 	if diff := cmp.Diff(want, steps(first)); diff != "" {
 		t.Errorf("first (-want +got):\n%s", diff)
 	}
@@ -127,6 +127,27 @@ func TestComputeOrdersOwnersFirstAndDeletesLast(t *testing.T) {
 	}
 	if _, ok := state.Get[*corev1.Namespace](s.View(), state.Key{Name: "default"}); !ok {
 		t.Error("namespace default is gone")
+	}
+}
+
+// What the repository said of a namespace that always exists goes with its declaration; the namespace stays.
+func TestAnOwnNamespaceOutlivesItsDeclaration(t *testing.T) {
+	s := statetest.New(t)
+	labelled := "apiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {team: a}}\n"
+	activate(t, s, tree{{"c.yaml", settings}, {"ns.yaml", labelled}}, commitA)
+	p := activate(t, s, tree{{"c.yaml", settings}}, commitB)
+	if diff := cmp.Diff(plan.Counts{Changed: 1, Untouched: 1}, p.Counts); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+	namespace, ok := state.Get[*corev1.Namespace](s.View(), state.Key{Name: "default"})
+	if !ok || namespace.DeletionTimestamp != nil {
+		t.Fatalf("namespace default: %+v", namespace)
+	}
+	if team := namespace.Labels["team"]; team != "" {
+		t.Errorf("its label is still %q", team)
+	}
+	if n := state.Len[*object.Source](s.View()); n != 1 {
+		t.Errorf("%d sources are left, want that of the ConfigMap", n)
 	}
 }
 

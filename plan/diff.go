@@ -21,7 +21,7 @@ var secretName = regexp.MustCompile(`(?i)(pass(word|wd|phrase)?|secret|token|cre
 // are told apart by their keys, so an inserted container is one change. Status and what the store sets are left out, and
 // the values of a Secret, and of environment variables that are named like one, are never shown.
 func Diff(before, after object.Object) []FieldChange {
-	d := differ{secret: object.KindOf(after).Kind == "Secret"}
+	d := differ{secret: object.KindOf(after).Redact != nil}
 	a, b := reflect.ValueOf(before).Elem(), reflect.ValueOf(after).Elem()
 	for _, m := range members(a.Type()) {
 		switch a.Type().Field(m.index).Name {

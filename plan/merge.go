@@ -62,10 +62,12 @@ func merge(base, want, live reflect.Value, key string) reflect.Value {
 		return live
 	case !base.IsValid() && absent(want):
 		return live
-	case absent(want) || absent(live):
+	case absent(live):
 		return want
 	case key != "" && want.Kind() == reflect.Slice:
 		return mergeList(base, want, live, key)
+	case absent(want) && want.Kind() == reflect.Pointer: // of all that has parts, what is only live stays
+		return want
 	case atomic(want.Type()):
 		return want
 	case want.Kind() == reflect.Pointer:

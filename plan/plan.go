@@ -49,6 +49,8 @@ type Change struct {
 	After  object.Object  // what it becomes; nil for Delete and Record
 	Source *object.Source // what is known of the declaration from now on; nil if it goes or stays as it is
 	Was    *object.Source // what was known before; nil if nothing was
+
+	Undeclared bool // the declaration goes, though the object stays
 }
 
 // Plan is all that one commit changes, in the order in which it is written. Nothing in it may be modified.

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 )
 
@@ -30,10 +31,16 @@ func members(t reflect.Type) []member {
 		if name == "" && !strings.Contains(options, "inline") && !f.Anonymous {
 			name = f.Name
 		}
-		out = append(out, member{index: i, name: name, key: f.Tag.Get("patchMergeKey")})
+		key := f.Tag.Get("patchMergeKey")
+		if f.Type == taints {
+			key = "key" // and effect; to Kubernetes a node's taints are one value, but here both Git and the cluster set some
+		}
+		out = append(out, member{index: i, name: name, key: key})
 	}
 	return out
 }
+
+var taints = reflect.TypeFor[[]corev1.Taint]()
 
 var marshaler = reflect.TypeFor[json.Marshaler]()
 
@@ -74,7 +81,7 @@ func same(a, b reflect.Value) bool {
 }
 
 // byKey finds the elements of a list by their merge key. It fails where two have the same: then the list is one value.
-// Ports have their number as key in the tags, but the same number may be used once per protocol.
+// Ports have their number as key in the tags, but the same number may be used once per protocol; taints their key and effect.
 func byKey(list reflect.Value, key string) (elements map[string]reflect.Value, order []string, ok bool) {
 	elements = map[string]reflect.Value{}
 	if !list.IsValid() {
@@ -98,7 +105,7 @@ func byKey(list reflect.Value, key string) (elements map[string]reflect.Value, o
 
 func keyMembers(element reflect.Type, key string) (parts []member) {
 	for _, m := range members(element) {
-		if m.name == key || m.name == "protocol" {
+		if m.name == key || m.name == "protocol" || m.name == "effect" {
 			parts = append(parts, m)
 		}
 	}

@@ -11,8 +11,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mainstay-cluster/mainstay/state"
+	"github.com/mainstay-cluster/mainstay/state/event"
 	"github.com/mainstay-cluster/mainstay/state/tables"
 )
+
+// component is kube-scheduler's name for itself, which tools look for.
+const component = "default-scheduler"
 
 // Result is what one pass over the unbound Pods came to.
 type Result struct {
@@ -112,7 +116,10 @@ func assign(tx *state.Txn, p *corev1.Pod, node string, now time.Time) {
 	tx.Update(&bound)
 	bound.Status.Conditions = scheduled(p, corev1.ConditionTrue, "", "", now)
 	tx.SetStatus(&bound)
-	emit(tx, p, happening{corev1.EventTypeNormal, "Scheduled", fmt.Sprintf("Successfully assigned %s/%s to %s", p.Namespace, p.Name, node)}, now)
+	event.Emit(tx, event.Event{
+		About: p, From: component, Type: corev1.EventTypeNormal, Reason: "Scheduled",
+		Message: fmt.Sprintf("Successfully assigned %s/%s to %s", p.Namespace, p.Name, node),
+	}, now)
 }
 
 // refuse writes why p has no node, unless that is what it says already.
@@ -123,7 +130,7 @@ func refuse(tx *state.Txn, p *corev1.Pod, message string, now time.Time) {
 	refused := *p
 	refused.Status.Conditions = scheduled(p, corev1.ConditionFalse, corev1.PodReasonUnschedulable, message, now)
 	tx.SetStatus(&refused)
-	emit(tx, p, happening{corev1.EventTypeWarning, "FailedScheduling", message}, now)
+	event.Emit(tx, event.Event{About: p, From: component, Type: corev1.EventTypeWarning, Reason: "FailedScheduling", Message: message}, now)
 }
 
 func scheduledAt(p *corev1.Pod) int {

@@ -25,6 +25,9 @@ const (
 	gather = 50 * time.Millisecond
 	// perTransaction bounds a transaction, so that other writers get their turn.
 	perTransaction = 500
+	// lookAhead is how many Pods are placed by one look at the cluster, in several transactions: a look at thousands of nodes and
+	// all Pods on them takes as long as placing hundreds.
+	lookAhead = 10 * perTransaction
 	// retry is the pause after a pass that could not be written.
 	retry = time.Second
 )
@@ -35,7 +38,7 @@ func Run(ctx context.Context, s *state.Store, log *slog.Logger, m *Metrics) erro
 	r := &runner{store: s, log: log, metrics: m, remembered: newMemo(), parked: map[types.UID]int64{}, wake: make(chan struct{}, 1)}
 	g, ctx := errgroup.WithContext(ctx)
 	from := s.View().Version
-	r.signal(true)
+	r.signalFreed()
 	g.Go(func() error { return follow(ctx, r, from, r.podChanged) })
 	g.Go(func() error { return follow(ctx, r, from, r.nodeChanged) })
 	g.Go(func() error { return r.loop(ctx) })
@@ -48,19 +51,25 @@ type runner struct {
 	metrics    *Metrics
 	remembered *memo
 
-	// parked is the Pods that fit nowhere, by uid, with the generation that did not. It belongs to loop.
+	// parked is the Pods that fit nowhere, by uid, with the generation that did not. It belongs to loop, as does seen.
 	parked map[types.UID]int64
+	seen   look
 
 	wake  chan struct{} // capacity 1: a token, not a queue
 	mu    sync.Mutex
 	freed bool // parked Pods may fit now; guarded by mu
 }
 
-// signal asks for a pass, over the parked Pods too if room was freed for them.
-func (r *runner) signal(freed bool) {
+// signalFreed asks for a pass over the parked Pods, too: there may be room for them now.
+func (r *runner) signalFreed() {
 	r.mu.Lock()
-	r.freed = r.freed || freed
+	r.freed = true
 	r.mu.Unlock()
+	r.signal()
+}
+
+// signal asks for a pass.
+func (r *runner) signal() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -83,7 +92,7 @@ func follow[T object.Object](ctx context.Context, r *runner, after state.Version
 		n, err := feed.Next(ctx, buf)
 		if errors.Is(err, state.ErrCompacted) {
 			feed = state.Changes[T](r.store, r.store.View().Version)
-			r.signal(true)
+			r.signalFreed()
 			continue
 		}
 		if err != nil {
@@ -98,17 +107,17 @@ func follow[T object.Object](ctx context.Context, r *runner, after state.Version
 func (r *runner) podChanged(c state.Change[*corev1.Pod]) {
 	switch {
 	case c.Old != nil && c.Old.Spec.NodeName != "" && !finished(c.Old) && (c.New == nil || finished(c.New)):
-		r.signal(true)
+		r.signalFreed()
 	case c.New == nil && c.Old.Spec.NodeName == "": // One that is parked, maybe.
-		r.signal(false)
+		r.signal()
 	case c.New != nil && wantsNode(c.New) && (c.Old == nil || c.Old.Generation != c.New.Generation || !wantsNode(c.Old)):
-		r.signal(false)
+		r.signal()
 	}
 }
 
 func (r *runner) nodeChanged(c state.Change[*corev1.Node]) {
 	if c.Old == nil || c.New == nil || nodeMatters(c.Old, c.New) {
-		r.signal(true)
+		r.signalFreed()
 	}
 }
 
@@ -136,7 +145,7 @@ func (r *runner) loop(ctx context.Context) error {
 				return err
 			}
 			r.log.Warn("Pods not bound; trying again", "err", err, "in", retry)
-			r.signal(true)
+			r.signalFreed()
 			pause = retry
 		}
 		select {
@@ -165,35 +174,59 @@ func (r *runner) pass(ctx context.Context) error {
 	}
 }
 
-// batch places one transaction's worth of Pods. more says whether some were left for the next.
-func (r *runner) batch(ctx context.Context) (result Result, more bool, err error) {
-	var parked map[types.UID]int64
-	skip := func(p *corev1.Pod) bool {
-		if generation, ok := r.parked[p.UID]; ok && generation == p.Generation {
+// look is what one look at the cluster has found and nobody has dealt with yet.
+type look struct {
+	view    *View
+	wanting []*corev1.Pod
+	more    bool // of those that want a node than wanting
+}
+
+// look sees which Pods want a node, and drops from parked those that do no longer.
+func (r *runner) look() {
+	snap, parked := r.store.View(), map[types.UID]int64{}
+	wanting := pending(snap, func(p *corev1.Pod) bool {
+		generation, ok := r.parked[p.UID]
+		if ok = ok && generation == p.Generation; ok {
 			parked[p.UID] = generation
-			return true
 		}
-		return false
+		return ok
+	})
+	r.parked, r.seen = parked, look{more: len(wanting) > lookAhead, wanting: wanting[:min(len(wanting), lookAhead)]}
+	if len(wanting) > 0 {
+		r.remembered.turn()
+		r.seen.view = newView(snap, r.remembered)
 	}
+}
+
+// batch places one transaction's worth of Pods. more says whether some were left for the next. What has changed since the last
+// look, of the Pods themselves or of a node that gets one, is a conflict, and then it looks again.
+func (r *runner) batch(ctx context.Context) (result Result, more bool, err error) {
+	if len(r.seen.wanting) == 0 {
+		r.look()
+	}
+	current := true
+	var now []*corev1.Pod
 	_, err = r.store.Update(ctx, func(tx *state.Txn) error {
-		result, parked = Result{}, map[types.UID]int64{}
-		wanting := pending(tx, skip)
-		if more = len(wanting) > perTransaction; more {
-			wanting = wanting[:perTransaction]
+		if !current {
+			r.look()
 		}
-		if len(wanting) > 0 {
-			result = bind(tx, newView(tx, r.remembered), wanting, time.Now())
+		current = false
+		now = r.seen.wanting[:min(len(r.seen.wanting), perTransaction)]
+		if result = (Result{}); len(now) > 0 {
+			result = bind(tx, r.seen.view, now, time.Now())
 		}
 		return nil
 	})
 	if err != nil {
+		r.seen = look{}
 		return Result{}, false, fmt.Errorf("bind: %w", err)
 	}
+	r.seen.wanting = r.seen.wanting[len(now):]
 	for _, u := range result.Unschedulable {
-		parked[u.Pod.UID] = u.Pod.Generation
+		r.parked[u.Pod.UID] = u.Pod.Generation
 	}
-	if r.parked = parked; !result.empty() {
-		r.remembered.turn()
+	if more = r.seen.more || len(r.seen.wanting) > 0; !more {
+		r.seen = look{} // holds a whole snapshot
 	}
 	return result, more, nil
 }

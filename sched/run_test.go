@@ -10,10 +10,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mainstay-cluster/mainstay/object"
 	"github.com/mainstay-cluster/mainstay/state"
 	"github.com/mainstay-cluster/mainstay/state/statetest"
+	"github.com/mainstay-cluster/mainstay/state/tables"
 )
 
 // running is a store with a scheduler on it, in a synctest bubble.
@@ -246,5 +248,78 @@ func TestSchedulerBindsOnAForkAlone(t *testing.T) {
 	}
 	if c := condition(t, fork, "q"); c.Message != "0/1 nodes are available: 1 Too many pods." {
 		t.Errorf("q: %+v", c)
+	}
+}
+
+// burst is a runner that has bound the first transaction's worth of so many Pods of one owner.
+func burst(t *testing.T, pods int, nodes ...string) (*runner, *state.Store) {
+	t.Helper()
+	var objects []object.Object
+	for _, n := range nodes {
+		objects = append(objects, aNode(n, has("pods", "10000")))
+	}
+	for i := range pods {
+		objects = append(objects, aPod(fmt.Sprintf("p%04d", i), ownedBy("web")))
+	}
+	s := statetest.New(t, objects...)
+	r := &runner{store: s, remembered: newMemo(), parked: map[types.UID]int64{}, wake: make(chan struct{}, 1)}
+	if result, more, err := r.batch(t.Context()); result.Bound != perTransaction || !more || err != nil {
+		t.Fatalf("bound %d, more %t, %v; want %d and more", result.Bound, more, err, perTransaction)
+	}
+	return r, s
+}
+
+func podsOn(s *state.Store, node string) (n int) {
+	for range state.ListBy(s.View(), tables.PodsByNode, node) {
+		n++
+	}
+	return n
+}
+
+func TestOneLookPlacesManyTransactions(t *testing.T) {
+	r, s := burst(t, 2*perTransaction+200, "a", "b", "c")
+	view := r.seen.view
+	if result, _, err := r.batch(t.Context()); result.Bound != perTransaction || err != nil {
+		t.Fatalf("bound %d, %v", result.Bound, err)
+	}
+	if r.seen.view != view {
+		t.Error("looked again although nothing had changed")
+	}
+	if result, more, err := r.batch(t.Context()); result.Bound != 200 || more || err != nil {
+		t.Fatalf("bound %d, more %t, %v; want 200 and no more", result.Bound, more, err)
+	}
+	if a, b, c := podsOn(s, "a"), podsOn(s, "b"), podsOn(s, "c"); a != 400 || b != 400 || c != 400 {
+		t.Errorf("%d, %d and %d Pods, want 400 on each", a, b, c)
+	}
+	if r.seen.view != nil {
+		t.Error("still holds what it saw")
+	}
+}
+
+func TestALookThatIsOutOfDateIsTakenAgain(t *testing.T) {
+	for name, change := range map[string]func(tx *state.Txn){
+		"a node was cordoned": func(tx *state.Txn) {
+			n, _ := state.Get[*corev1.Node](tx, state.Key{Name: "b"})
+			n = n.DeepCopy()
+			n.Spec.Unschedulable = true
+			tx.Update(n)
+		},
+		"a Pod is gone": func(tx *state.Txn) {
+			p, _ := state.Get[*corev1.Pod](tx, state.Key{Namespace: "default", Name: "p0599"})
+			tx.Delete(p)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, s := burst(t, perTransaction+100, "a", "b")
+			before := podsOn(s, "b")
+			statetest.Update(t, s, change)
+			want := podsOn(s, "")
+			if result, more, err := r.batch(t.Context()); result.Bound != want || more || err != nil {
+				t.Fatalf("bound %d, more %t, %v; want %d", result.Bound, more, err, want)
+			}
+			if n, _ := state.Get[*corev1.Node](s.View(), state.Key{Name: "b"}); n.Spec.Unschedulable && podsOn(s, "b") != before {
+				t.Errorf("%d Pods more on a node that was cordoned", podsOn(s, "b")-before)
+			}
+		})
 	}
 }

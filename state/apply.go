@@ -40,7 +40,10 @@ func (s *Store) Apply(index uint64, entry []byte) []error {
 	case typeTerm:
 		w.next.staged = staging{}
 	default:
-		err = fmt.Errorf("entry type %d was written by a newer Mainstay than this one: upgrade this server", kind)
+		err = fmt.Errorf("entry type %d %w", kind, ErrNewer)
+	}
+	if err == nil {
+		err = w.next.readable()
 	}
 	if err != nil {
 		panic(fmt.Sprintf("state: log index %d: %v", index, err))
@@ -220,13 +223,15 @@ func (w *writer) apply(o op, i int) error {
 	if err := unmarshal(o.payload, obj); err != nil {
 		return fmt.Errorf("%w: %s %s: %w", errCorrupt, o.kind, o.key, err)
 	}
-	if before, ok := t.get(o.key); ok {
+	before, replaces := t.get(o.key)
+	t.share(o.verb, obj, before.obj)
+	if replaces {
 		obj = t.spec.merge(o.verb, before.obj, obj)
 	}
 	w.next.Version++
 	obj.GetObjectKind().SetGroupVersionKind(t.spec.kind.GroupVersionKind)
 	obj.SetResourceVersion(strconv.FormatUint(uint64(w.next.Version), 10))
-	old := t.put(row{o.key, w.next.Version, obj})
+	old := t.put(row{KeyOf(obj), w.next.Version, obj}) // the object's own key: one copy of its text
 	w.changes[i] = append(w.changes[i], change{version: w.next.Version, old: old, new: obj})
 	return nil
 }
@@ -248,7 +253,7 @@ func (t *tableSpec) merge(v verb, before, after object.Object) object.Object {
 func (s *Schema) tableNamed(name string) (int, error) {
 	i, ok := s.byName[name]
 	if !ok {
-		return 0, fmt.Errorf("kind %s was written by a newer Mainstay than this one: upgrade this server", name)
+		return 0, fmt.Errorf("kind %s %w", name, ErrNewer)
 	}
 	return i, nil
 }

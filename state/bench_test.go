@@ -147,3 +147,31 @@ func BenchmarkFeedFanOut(b *testing.B) {
 	wg.Wait()
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/readers, "ns/reader")
 }
+
+// BenchmarkListByNode lists 50 Pods that lie far from each other, BenchmarkListBySide 50 000 that lie side by side.
+func BenchmarkListByNode(b *testing.B) {
+	benchmarkListBy(b, func(i int) string { return fmt.Sprint("node-", i%1000) }, 50)
+}
+func BenchmarkListBySide(b *testing.B) {
+	benchmarkListBy(b, func(int) string { return "node-7" }, 50_000)
+}
+
+func benchmarkListBy(b *testing.B, node func(i int) string, want int) {
+	s := New(testSchema(), time.Now)
+	tx := &Txn{base: s.View(), now: time.Now()}
+	for i := range 50_000 {
+		tx.Create(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("web-%06d", i)}, Spec: corev1.PodSpec{NodeName: node(i)}})
+	}
+	s.Apply(1, encodeBatch([][]byte{encodeTxn(tx.ops)}))
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		for range ListBy(s.View(), byNode, "node-7") {
+			n++
+		}
+		if n != want {
+			b.Fatalf("%d Pods, want %d", n, want)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(want), "ns/object")
+}

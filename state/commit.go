@@ -125,6 +125,13 @@ func (s *Store) Leading(ctx context.Context) error {
 	}
 }
 
+// Leads says whether a Commit takes this server's writes now.
+func (s *Store) Leads() bool {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return s.queue.leading
+}
+
 // QueueLen is the number of transactions that wait for the next entry.
 func (s *Store) QueueLen() int {
 	s.queue.mu.Lock()

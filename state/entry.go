@@ -68,7 +68,7 @@ func openEntry(entry []byte) (entryType, []byte, error) {
 		return 0, nil, fmt.Errorf("%w: %d bytes", errCorrupt, len(entry))
 	}
 	if entry[0] != entryVersion {
-		return 0, nil, fmt.Errorf("entry of version %d was written by a newer Mainstay than this one: upgrade this server", entry[0])
+		return 0, nil, fmt.Errorf("entry of version %d %w", entry[0], ErrNewer)
 	}
 	if binary.LittleEndian.Uint32(entry[1:]) != crc32.Checksum(entry[5:], castagnoli) {
 		return 0, nil, fmt.Errorf("%w: checksum differs", errCorrupt)
@@ -141,7 +141,7 @@ func decodeTxn(b []byte) ([]op, error) {
 			break
 		}
 		if o.verb < verbCreate || o.verb > verbRequire {
-			return nil, fmt.Errorf("operation %d was written by a newer Mainstay than this one: upgrade this server", o.verb)
+			return nil, fmt.Errorf("operation %d %w", o.verb, ErrNewer)
 		}
 	}
 	if d.bad || len(d.rest) != 0 {

@@ -10,11 +10,15 @@ import (
 )
 
 // A ring keeps the newest changes of one kind. It starts small and doubles while its oldest change is younger than
-// ringAge, so that a watcher may be away for a minute; kube-apiserver's watch cache sizes itself by the same rule.
+// ringAge, so that a watcher may be away for a minute; kube-apiserver's watch cache sizes itself by the same rule. Of older
+// ones it keeps no more than ringMin: each holds an object that was superseded since. For the same reason it keeps more than
+// ringCalm only for burstAge: who reads along in a burst needs no more, and 32 Ki superseded Pods are 80 MB.
 const (
-	ringMin = 1 << 10
-	ringMax = 32 << 10
-	ringAge = 75 * time.Second
+	ringMin  = 1 << 10
+	ringCalm = 8 << 10
+	ringMax  = 32 << 10
+	ringAge  = 75 * time.Second
+	burstAge = 10 * time.Second
 )
 
 // Change is one change of one object. Old is nil for a create, New for a delete. Both are shared: never modify them.
@@ -56,13 +60,37 @@ func (r *ring) append(changes []change, now time.Time) {
 		r.slots[(r.start+r.n)%len(r.slots)] = slot{c, now}
 		r.n++
 	}
+	r.dropOld(now)
 	close(r.woken)
 	r.woken = make(chan struct{})
 }
 
+// forget is for a ring to which nothing may come for long.
+func (r *ring) forget(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dropOld(now)
+}
+
+func (r *ring) dropOld(now time.Time) {
+	for r.n > r.kept(now.Sub(r.at(0).at)) {
+		r.drop()
+	}
+}
+
+// kept is how many changes a ring may have whose oldest has that age.
+func (r *ring) kept(oldest time.Duration) int {
+	switch {
+	case oldest >= ringAge:
+		return ringMin
+	case oldest >= burstAge:
+		return ringCalm
+	}
+	return ringMax
+}
+
 func (r *ring) makeRoom(now time.Time) {
-	oldest := &r.slots[r.start]
-	if len(r.slots) < ringMax && now.Sub(oldest.at) < ringAge {
+	if len(r.slots) < r.kept(now.Sub(r.at(0).at)) {
 		grown := make([]slot, 2*len(r.slots))
 		for i := range r.n {
 			grown[i] = r.slots[(r.start+i)%len(r.slots)]
@@ -70,6 +98,12 @@ func (r *ring) makeRoom(now time.Time) {
 		r.slots, r.start = grown, 0
 		return
 	}
+	r.drop()
+}
+
+// drop forgets the oldest change.
+func (r *ring) drop() {
+	oldest := r.at(0)
 	r.floor = oldest.version
 	*oldest = slot{}
 	r.start = (r.start + 1) % len(r.slots)
@@ -115,7 +149,7 @@ func newFeed[T object.Object](r *ring, after Version) *Feed[T] {
 // or the state was restored; list again and start over.
 func (f *Feed[T]) Next(ctx context.Context, buf []Change[T]) (int, error) {
 	for {
-		n, woken, err := f.poll(buf)
+		n, woken, err := f.read(buf)
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -127,7 +161,13 @@ func (f *Feed[T]) Next(ctx context.Context, buf []Change[T]) (int, error) {
 	}
 }
 
-func (f *Feed[T]) poll(buf []Change[T]) (int, <-chan struct{}, error) {
+// Poll is Next for who does not want to wait: 0 says that there is no change now.
+func (f *Feed[T]) Poll(buf []Change[T]) (int, error) {
+	n, _, err := f.read(buf)
+	return n, err
+}
+
+func (f *Feed[T]) read(buf []Change[T]) (int, <-chan struct{}, error) {
 	r := f.ring
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -8,7 +8,10 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strconv"
+
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 // A snapshot file is
@@ -33,12 +36,16 @@ func (s *Snapshot) Persist(w io.Writer) error {
 	for _, part := range s.staged.parts {
 		e.bytes(part)
 	}
-	e.uvarint(uint64(len(s.tables)))
-	for _, t := range s.tables {
+	tables := slices.DeleteFunc(slices.Clone(s.tables), (*table).unheardOf)
+	e.uvarint(uint64(len(tables)))
+	for _, t := range tables {
 		e.table(t)
 	}
 	return e.finish()
 }
+
+// unheardOf is true of a table of which older servers need not hear: what they do not know they refuse.
+func (t *table) unheardOf() bool { return t.spec.kind.Since > 0 && t.rows.Len() == 0 }
 
 type encoder struct {
 	w   *bufio.Writer
@@ -95,6 +102,9 @@ func (e *encoder) finish() error {
 func (s *Store) Restore(r io.Reader) error {
 	d := &streamDecoder{r: bufio.NewReaderSize(r, 1<<16), sum: crc32.New(castagnoli)}
 	snap, err := d.snapshot(s.schema)
+	if err == nil {
+		err = snap.readable()
+	}
 	if err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
@@ -118,7 +128,7 @@ func (d *streamDecoder) snapshot(schema *Schema) (*Snapshot, error) {
 		return nil, errors.New("not a Mainstay snapshot")
 	}
 	if format := d.uvarint(); d.err == nil && format != snapshotFormat {
-		return nil, fmt.Errorf("format %d was written by a newer Mainstay than this one: upgrade this server", format)
+		return nil, fmt.Errorf("format %d %w", format, ErrNewer)
 	}
 	snap := &Snapshot{schema: schema, Version: Version(d.uvarint()), Index: d.uvarint()}
 	snap.staged.id = d.uvarint()
@@ -149,6 +159,7 @@ func (d *streamDecoder) table(snap *Snapshot) {
 		return
 	}
 	t := snap.tables[i]
+	var previous object.Object
 	for range d.uvarint() {
 		version, payload := Version(d.uvarint()), d.bytes()
 		if d.err != nil {
@@ -159,9 +170,13 @@ func (d *streamDecoder) table(snap *Snapshot) {
 			d.err = fmt.Errorf("decode %s: %w", name, d.err)
 			return
 		}
+		if previous != nil {
+			share(obj, previous)
+		}
 		obj.GetObjectKind().SetGroupVersionKind(t.spec.kind.GroupVersionKind)
 		obj.SetResourceVersion(strconv.FormatUint(uint64(version), 10))
 		t.put(row{KeyOf(obj), version, obj})
+		previous = obj
 	}
 }
 

@@ -40,6 +40,7 @@ type Schema struct {
 	byType map[reflect.Type]int
 	byGVK  map[schema.GroupVersionKind]int
 	byName map[string]int // by kindName
+	levels Levels
 }
 
 type tableSpec struct {

@@ -91,14 +91,56 @@ func (t *table) list(namespace string) iter.Seq[object.Object] {
 	}
 }
 
+const (
+	// keysFirst and keysMost are how many rows of an index are taken at a time: who wants one object does not pay for all.
+	keysFirst, keysMost = 4, 256
+	// rowsPassed is how many rows that the index does not name are walked over before the next is looked up: a look-up costs as
+	// much as a hundred, but most of what has one owner lies side by side, and what is on one node never does.
+	rowsPassed = 4
+)
+
 func (t *table) listBy(index, value string) iter.Seq[object.Object] {
+	ix := t.index(index)
 	return func(yield func(object.Object) bool) {
-		t.index(index).AscendGreaterOrEqual(indexRow{value: value}, func(ir indexRow) bool {
-			if ir.value != value {
-				return false
+		from, more := indexRow{value: value}, true
+		var keys []Key
+		for n := keysFirst; more; n = min(4*n, keysMost) {
+			keys, more = keys[:0], false
+			ix.AscendGreaterOrEqual(from, func(ir indexRow) bool {
+				if ir.value != value {
+					return false
+				}
+				if more = len(keys) == n; more {
+					from = ir
+					return false
+				}
+				keys = append(keys, ir.key)
+				return true
+			})
+			if !t.each(keys, yield) {
+				return
 			}
-			found, _ := t.get(ir.key)
-			return yield(found.obj)
-		})
+		}
 	}
+}
+
+// each yields the objects at keys, which are in order, and says whether all were taken.
+func (t *table) each(keys []Key, yield func(object.Object) bool) bool {
+	wanted := true
+	for len(keys) > 0 && wanted {
+		before, passed := len(keys), 0
+		t.rows.AscendGreaterOrEqual(row{key: keys[0]}, func(r row) bool {
+			if r.key != keys[0] {
+				passed++
+				return passed <= rowsPassed && len(keys) < before
+			}
+			keys, passed = keys[1:], 0
+			wanted = yield(r.obj)
+			return wanted && len(keys) > 0
+		})
+		if len(keys) == before {
+			panic("state: an index of " + t.spec.kind.Kind + " names " + keys[0].String() + ", which is not there")
+		}
+	}
+	return wanted
 }

@@ -52,6 +52,34 @@ func TestConcurrentUpdatesLoseNothing(t *testing.T) {
 	}
 }
 
+// However they came into the store: the specs of a Deployment's Pods are one.
+func TestNeighboursShareWhatIsEqual(t *testing.T) {
+	s := statetest.New(t, readyTwin("web-1"), readyTwin("web-2"))
+	var file bytes.Buffer
+	if err := s.View().Persist(&file); err != nil {
+		t.Fatal(err)
+	}
+	restored := state.New(tables.Schema(), time.Now)
+	if err := restored.Restore(&file); err != nil {
+		t.Fatal(err)
+	}
+	for how, view := range map[string]*state.Snapshot{"applied": s.View(), "restored": restored.View()} {
+		a, _ := state.Get[*corev1.Pod](view, state.Key{Namespace: "default", Name: "web-1"})
+		b, _ := state.Get[*corev1.Pod](view, state.Key{Namespace: "default", Name: "web-2"})
+		if &a.Spec.Containers[0] != &b.Spec.Containers[0] || &a.Status.Conditions[0] != &b.Status.Conditions[0] {
+			t.Errorf("%s: two copies of what two Pods have in common", how)
+		}
+	}
+}
+
+func readyTwin(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "hello:1.0"}}},
+		Status:     corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}},
+	}
+}
+
 func TestTransactionLargerThanAnEntryIsAtomicAndSurvivesASnapshot(t *testing.T) {
 	s := statetest.New(t)
 	big := string(bytes.Repeat([]byte("x"), 100_000))
@@ -82,11 +110,13 @@ func TestTransactionLargerThanAnEntryIsAtomicAndSurvivesASnapshot(t *testing.T) 
 func TestFeedSeesEveryChangeOnce(t *testing.T) {
 	s := statetest.New(t)
 	feed := state.Changes[*corev1.ConfigMap](s, 0)
-	go func() {
+	var writer sync.WaitGroup
+	defer writer.Wait() // its last change is seen before it returns
+	writer.Go(func() {
 		for i := range 100 {
 			statetest.Update(t, s, func(tx *state.Txn) { tx.Create(configMap(fmt.Sprint("cm", i), "")) })
 		}
-	}()
+	})
 	buf := make([]state.Change[*corev1.ConfigMap], 7)
 	for want := state.Version(1); want <= 100; {
 		n, err := feed.Next(t.Context(), buf)
@@ -99,6 +129,33 @@ func TestFeedSeesEveryChangeOnce(t *testing.T) {
 			}
 			want++
 		}
+	}
+}
+
+// Who follows several feeds takes from each what there is up to a snapshot that was waited for: a change that comes to its feed
+// later than the snapshot would be taken for one of the next, and who was told of this one would never hear of it.
+func TestWhoWaitedForASnapshotFindsItsChangesInTheFeeds(t *testing.T) {
+	const last = 3000
+	s := statetest.New(t)
+	feed := state.Changes[*corev1.ConfigMap](s, 0)
+	var writer sync.WaitGroup
+	defer writer.Wait() // its last change is seen before it returns
+	writer.Go(func() {
+		for i := range last {
+			statetest.Update(t, s, func(tx *state.Txn) { tx.Create(configMap(fmt.Sprint("cm", i), "")) })
+		}
+	})
+	buf := make([]state.Change[*corev1.ConfigMap], last)
+	for seen := state.Version(0); seen < last; {
+		snap, err := s.Wait(t.Context(), seen+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := feed.Poll(buf)
+		if err != nil || n == 0 || buf[n-1].Version < snap.Version {
+			t.Fatalf("the snapshot is of version %d, the feed has %d changes after version %d (%v)", snap.Version, n, seen, err)
+		}
+		seen = buf[n-1].Version
 	}
 }
 
@@ -188,7 +245,7 @@ func TestChangingASharedObjectIsFound(t *testing.T) {
 	if err := s.Leading(ctx); err != nil {
 		t.Fatal(err)
 	}
-	statetest.Put(t, s, configMap("a", "x"), configMap("b", "x"))
+	statetest.Put(t, s, configMap("a", "x"), configMap("b", "y"))
 	cm, _ := state.Get[*corev1.ConfigMap](s.View(), state.Key{Namespace: "default", Name: "a"})
 	cm.Data["v"] = "changed in place"
 	cancel()
@@ -272,5 +329,21 @@ func TestFeedsSayCompactedAfterARestore(t *testing.T) {
 		if _, err := feed.Next(t.Context(), buf); !errors.Is(err, state.ErrCompacted) {
 			t.Errorf("%s: %v, want ErrCompacted", name, err)
 		}
+	}
+}
+
+// A ReplicaSet of tens of thousands draws some names that are taken: it draws others, instead of beginning anew for ever.
+func TestGeneratedNamesAreFree(t *testing.T) {
+	const n = 20_000 // of which 14 would be drawn twice, on average
+	s := statetest.New(t)
+	statetest.Update(t, s, func(tx *state.Txn) {
+		for range n {
+			o := configMap("", "")
+			o.GenerateName = "web-"
+			tx.Create(o)
+		}
+	})
+	if got := state.Len[*corev1.ConfigMap](s.View()); got != n {
+		t.Errorf("%d of %d were created", got, n)
 	}
 }

@@ -22,7 +22,8 @@ type Store struct {
 	audit  *audit // nil outside tests
 
 	mu        sync.Mutex
-	published chan struct{} // closed at the next publish; guarded by mu
+	followed  *Snapshot     // the newest whose changes are in the feeds; guarded by mu
+	published chan struct{} // closed when there is another one; guarded by mu
 }
 
 // New makes an empty store. The clock stamps creationTimestamps and ages feeds; it never reaches Apply.
@@ -34,6 +35,7 @@ func New(schema *Schema, clock func() time.Time) *Store {
 		s.rings = append(s.rings, newRing())
 	}
 	s.snap.Store(empty)
+	s.wakeWaiters()
 	return s
 }
 
@@ -45,13 +47,14 @@ func Fork(snap *Snapshot, clock func() time.Time) *Store {
 		r.floor = snap.Version
 	}
 	s.snap.Store(snap)
+	s.wakeWaiters()
 	return s
 }
 
 // View is the newest snapshot.
 func (s *Store) View() *Snapshot { return s.snap.Load() }
 
-// Wait returns a snapshot that is at least as new as atLeast, once there is one.
+// Wait returns a snapshot that is at least as new as atLeast, once there is one. Feeds have every change up to it by then.
 func (s *Store) Wait(ctx context.Context, atLeast Version) (*Snapshot, error) {
 	return s.await(ctx, func(snap *Snapshot) bool { return snap.Version >= atLeast })
 }
@@ -64,9 +67,9 @@ func (s *Store) WaitIndex(ctx context.Context, index uint64) (*Snapshot, error) 
 func (s *Store) await(ctx context.Context, enough func(*Snapshot) bool) (*Snapshot, error) {
 	for {
 		s.mu.Lock()
-		published := s.published
+		snap, published := s.followed, s.published
 		s.mu.Unlock()
-		if snap := s.View(); enough(snap) {
+		if enough(snap) {
 			return snap, nil
 		}
 		select {
@@ -77,7 +80,8 @@ func (s *Store) await(ctx context.Context, enough func(*Snapshot) bool) (*Snapsh
 	}
 }
 
-// publish makes the writer's snapshot the newest, then wakes those who wait: nobody sees an event before its data.
+// publish makes the writer's snapshot the newest, then tells the feeds, then those who wait: nobody sees an event before its
+// data, and who waited for the data finds all its events.
 func (s *Store) publish(w *writer) {
 	s.snap.Store(w.next)
 	now := s.clock()
@@ -90,9 +94,19 @@ func (s *Store) publish(w *writer) {
 	s.wakeWaiters()
 }
 
+// ForgetOld lets go of changes that feeds do not keep for so long; new changes do the same for their own kind alone. Call it
+// now and then.
+func (s *Store) ForgetOld() {
+	now := s.clock()
+	for _, r := range s.rings {
+		r.forget(now)
+	}
+}
+
 func (s *Store) wakeWaiters() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.followed = s.View()
 	close(s.published)
 	s.published = make(chan struct{})
 }

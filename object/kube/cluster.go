@@ -3,7 +3,9 @@ package kube
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
@@ -17,6 +19,12 @@ const (
 	DefaultServiceCIDR = "10.96.0.0/16"
 )
 
+// DefaultEvictAfter is Kubernetes' 300 seconds; a week is a typing error.
+const (
+	DefaultEvictAfter = 5 * time.Minute
+	maxEvictAfter     = 7 * 24 * time.Hour
+)
+
 // nodeBits is the size of the part of podCIDR that each node takes.
 const nodeBits = 24
 
@@ -26,6 +34,9 @@ func defaultCluster(c *object.Cluster) {
 	}
 	if c.Spec.ServiceCIDR == "" {
 		c.Spec.ServiceCIDR = DefaultServiceCIDR
+	}
+	if c.Spec.EvictAfter == nil {
+		c.Spec.EvictAfter = &metav1.Duration{Duration: DefaultEvictAfter}
 	}
 }
 
@@ -40,6 +51,9 @@ func validateCluster(c *object.Cluster) field.ErrorList {
 	errs = append(errs, bad...)
 	if pods.IsValid() && services.IsValid() && pods.Overlaps(services) {
 		errs = append(errs, field.Invalid(spec.Child("serviceCIDR"), c.Spec.ServiceCIDR, "must not overlap podCIDR "+c.Spec.PodCIDR))
+	}
+	if after := c.Spec.EvictAfter; after != nil && (after.Duration < 0 || after.Duration > maxEvictAfter) {
+		errs = append(errs, field.Invalid(spec.Child("evictAfter"), after.Duration.String(), "must be between 0s and 168h, such as 5m"))
 	}
 	return errs
 }

@@ -1,17 +1,12 @@
-// Package kube gives Mainstay's kinds what an API server gives them: Kubernetes' own defaults, validation and table
-// columns, by calling Kubernetes' own code, and says which fields Mainstay carries out. It is the only importer of
+// Package kube gives Mainstay's kinds what an API server gives them: Kubernetes' own defaults and validation, by
+// calling Kubernetes' own code, and its table columns, and says which fields Mainstay carries out. It is the only importer of
 // k8s.io/kubernetes; it keeps nothing and talks to nobody. Start at Validate.
 package kube
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/kubernetes/pkg/api/legacyscheme"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
@@ -23,7 +18,7 @@ func Default(obj object.Object) {
 		defaultCluster(c)
 		return
 	}
-	legacyscheme.Scheme.Default(obj)
+	scheme().Default(obj)
 	// An API server does this between defaults and validation.
 	if svc, ok := obj.(*corev1.Service); ok && svc.Spec.ClusterIP != "" && len(svc.Spec.ClusterIPs) == 0 {
 		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
@@ -74,28 +69,4 @@ func carryOver(obj, old metav1.Object) {
 	obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
 	obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
 	obj.SetManagedFields(old.GetManagedFields())
-}
-
-// internal converts obj to the form that Kubernetes' own code works on; Mainstay's own kinds have only one form.
-// The result shares memory with obj.
-func internal(obj object.Object) runtime.Object {
-	gvk := object.KindOf(obj).GroupVersionKind
-	if gvk.Group == object.GroupVersion.Group {
-		return obj
-	}
-	gvk.Version = runtime.APIVersionInternal
-	out, err := legacyscheme.Scheme.New(gvk)
-	if err == nil {
-		err = legacyscheme.Scheme.Convert(obj, out, nil)
-	}
-	if err != nil {
-		panic(fmt.Sprintf("kube: %s has no internal form: %v", gvk, err)) // every kind of package object has one: tested
-	}
-	return out
-}
-
-// internalList is an empty list of a kind in its internal form.
-func internalList(gvk schema.GroupVersionKind) (runtime.Object, error) {
-	gvk.Version, gvk.Kind = runtime.APIVersionInternal, gvk.Kind+"List"
-	return legacyscheme.Scheme.New(gvk)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -58,6 +59,12 @@ func TestDefaultIsKubernetes(t *testing.T) {
 	if c.ImagePullPolicy != corev1.PullIfNotPresent || c.TerminationMessagePath != "/dev/termination-log" {
 		t.Errorf("container = %+v", c)
 	}
+	policy := &networkingv1.NetworkPolicy{Spec: networkingv1.NetworkPolicySpec{
+		Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{{}}}}}}
+	Default(policy)
+	if got := policy.Spec; len(got.PolicyTypes) != 2 || *got.Egress[0].Ports[0].Protocol != corev1.ProtocolTCP {
+		t.Errorf("policy = %+v", got)
+	}
 	if got := service("10.96.0.7").Spec.ClusterIPs; !reflect.DeepEqual(got, []string{"10.96.0.7"}) {
 		t.Errorf("clusterIPs = %v", got)
 	}
@@ -66,7 +73,7 @@ func TestDefaultIsKubernetes(t *testing.T) {
 func TestDefaultOfCluster(t *testing.T) {
 	c := &object.Cluster{Spec: object.ClusterSpec{PodCIDR: "10.1.0.0/16"}}
 	Default(c)
-	if want := (object.ClusterSpec{PodCIDR: "10.1.0.0/16", ServiceCIDR: DefaultServiceCIDR}); c.Spec != want {
+	if want := (object.ClusterSpec{PodCIDR: "10.1.0.0/16", ServiceCIDR: DefaultServiceCIDR, EvictAfter: &metav1.Duration{Duration: DefaultEvictAfter}}); !reflect.DeepEqual(c.Spec, want) {
 		t.Errorf("spec = %+v", c.Spec)
 	}
 }
@@ -193,18 +200,18 @@ func TestUnsupported(t *testing.T) {
 	kind := object.KindFor[*corev1.Pod]()
 	raw := map[string]any{
 		"spec": map[string]any{
-			"setHostnameAsFQDN":  false,
-			"enableServiceLinks": true,
-			"priorityClassName":  nil,
-			"subdomain":          "x",
-			"containers":         []any{map[string]any{"name": "a", "ports": []any{map[string]any{"protocol": "SCTP"}}, "volumeDevices": []any{}}},
-			"volumes":            []any{map[string]any{"name": "v", "emptyDir": map[string]any{}}, map[string]any{"secret": map[string]any{}}},
+			"automountServiceAccountToken": true,
+			"setHostnameAsFQDN":            true,
+			"priorityClassName":            nil,
+			"runtimeClassName":             "x",
+			"containers":                   []any{map[string]any{"name": "a", "ports": []any{map[string]any{"protocol": "SCTP"}}, "volumeDevices": []any{}}},
+			"volumes":                      []any{map[string]any{"name": "v", "emptyDir": map[string]any{}}, map[string]any{"secret": map[string]any{}}},
 		},
 		"status": map[string]any{},
 	}
 	want := []string{
-		"spec.containers[0].ports[0].protocol", "spec.containers[0].volumeDevices",
-		"spec.enableServiceLinks", "spec.subdomain", "spec.volumes[1].secret",
+		"spec.automountServiceAccountToken", "spec.containers[0].ports[0].protocol", "spec.containers[0].volumeDevices",
+		"spec.runtimeClassName", "spec.volumes[1].secret",
 	}
 	var got []string
 	for _, err := range Unsupported(kind, raw) {
@@ -212,6 +219,28 @@ func TestUnsupported(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestNameserversThatNobodyWouldAsk(t *testing.T) {
+	for name, tc := range map[string]struct {
+		policy  corev1.DNSPolicy
+		host    bool
+		servers []string
+		fine    bool
+	}{
+		"two beside the cluster's":   {corev1.DNSClusterFirst, false, []string{"192.0.2.1", "192.0.2.2"}, true},
+		"three beside the cluster's": {corev1.DNSClusterFirst, false, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, false},
+		"on the host's network":      {corev1.DNSClusterFirst, true, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, true},
+		"there with the cluster's":   {corev1.DNSClusterFirstWithHostNet, true, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, false},
+		"three alone":                {corev1.DNSNone, false, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, true},
+		"none alone":                 {corev1.DNSNone, false, nil, false},
+	} {
+		p := barePod()
+		p.Spec.DNSPolicy, p.Spec.HostNetwork, p.Spec.DNSConfig = tc.policy, tc.host, &corev1.PodDNSConfig{Nameservers: tc.servers}
+		if got := messages("Pod", Validate(p)); (len(got) == 0) != tc.fine {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 

@@ -2,9 +2,13 @@ package kube
 
 import (
 	"reflect"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/api/pod"
@@ -12,6 +16,11 @@ import (
 	appsvalidation "k8s.io/kubernetes/pkg/apis/apps/validation"
 	"k8s.io/kubernetes/pkg/apis/core"
 	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
+	discoveryvalidation "k8s.io/kubernetes/pkg/apis/discovery/validation"
+	"k8s.io/kubernetes/pkg/apis/networking"
+	networkingvalidation "k8s.io/kubernetes/pkg/apis/networking/validation"
+	"k8s.io/kubernetes/pkg/apis/policy"
+	policyvalidation "k8s.io/kubernetes/pkg/apis/policy/validation"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
@@ -61,6 +70,22 @@ var rulesByType = map[reflect.Type]rules{
 		update: pair(updateDeployment),
 		strict: ofType(strictDeployment),
 	},
+	reflect.TypeFor[*discoveryv1.EndpointSlice](): {
+		create: only(discoveryvalidation.ValidateEndpointSliceCreate),
+		update: pair(discoveryvalidation.ValidateEndpointSliceUpdate),
+		strict: ofType(strictEndpointSlice),
+	},
+	reflect.TypeFor[*networkingv1.NetworkPolicy](): {
+		create: only(createNetworkPolicy),
+		update: pair(updateNetworkPolicy),
+		strict: ofType(strictMeta[*networkingv1.NetworkPolicy]),
+	},
+	reflect.TypeFor[*corev1.Node](): {create: only(createNode), update: pair(corevalidation.ValidateNodeUpdate)},
+	reflect.TypeFor[*policyv1.PodDisruptionBudget](): {
+		create: only(createBudget),
+		update: pair(updateBudget),
+		strict: ofType(strictMeta[*policyv1.PodDisruptionBudget]),
+	},
 	reflect.TypeFor[*object.Cluster](): {create: only(validateCluster), update: pair(updateCluster)},
 }
 
@@ -108,3 +133,43 @@ func updateDeployment(d, old *apps.Deployment) field.ErrorList {
 	opts := pod.GetValidationOptionsFromPodTemplate(&d.Spec.Template, &old.Spec.Template)
 	return appsvalidation.ValidateDeploymentUpdate(d, old, opts)
 }
+
+func createNetworkPolicy(p *networking.NetworkPolicy) field.ErrorList {
+	return networkingvalidation.ValidateNetworkPolicy(p, networkingvalidation.ValidationOptionsForNetworking(p, nil))
+}
+
+func updateNetworkPolicy(p, old *networking.NetworkPolicy) field.ErrorList {
+	return networkingvalidation.ValidateNetworkPolicyUpdate(p, old, networkingvalidation.ValidationOptionsForNetworking(p, old))
+}
+
+func createBudget(b *policy.PodDisruptionBudget) field.ErrorList {
+	errs := corevalidation.ValidateObjectMeta(&b.ObjectMeta, true, corevalidation.ValidatePodName, field.NewPath("metadata"))
+	return append(errs, policyvalidation.ValidatePodDisruptionBudget(b, policyvalidation.PodDisruptionBudgetValidationOptions{})...)
+}
+
+func updateBudget(b, old *policy.PodDisruptionBudget) field.ErrorList {
+	errs := corevalidation.ValidateObjectMetaUpdate(&b.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata"))
+	return append(errs, createBudget(b)...)
+}
+
+// createNode is also strict about what a repository may say: an update is of a node that agents and servers have written to.
+func createNode(n *core.Node) field.ErrorList {
+	errs := append(corevalidation.ValidateNode(n), reservedKeys(field.NewPath("metadata"), n.Labels, n.Annotations)...)
+	for _, label := range agentLabels {
+		if _, declared := n.Labels[label]; declared {
+			errs = append(errs, field.Forbidden(field.NewPath("metadata", "labels").Key(label), "is what the node's agent says of its machine: remove it"))
+		}
+	}
+	for i, taint := range n.Spec.Taints {
+		if strings.HasPrefix(taint.Key, lifeTaintPrefix) {
+			errs = append(errs, field.Forbidden(field.NewPath("spec", "taints").Index(i).Child("key"),
+				"taints under "+lifeTaintPrefix+" say what the cluster finds out about a node: use another key"))
+		}
+	}
+	return errs
+}
+
+// agentLabels are written by agents at every registration.
+var agentLabels = []string{corev1.LabelHostname, corev1.LabelOSStable, corev1.LabelArchStable}
+
+const lifeTaintPrefix = "node.kubernetes.io/"

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
@@ -52,17 +53,6 @@ func reservedIn(at *field.Path, keys map[string]string) (errs field.ErrorList) {
 	return errs
 }
 
-func strictService(svc *corev1.Service) field.ErrorList {
-	errs := strictMeta(svc)
-	for i, port := range svc.Spec.Ports {
-		if port.NodePort != 0 && (port.NodePort < minNodePort || port.NodePort > maxNodePort) {
-			errs = append(errs, field.Invalid(field.NewPath("spec", "ports").Index(i).Child("nodePort"), port.NodePort,
-				fmt.Sprintf("must be between %d and %d", minNodePort, maxNodePort)))
-		}
-	}
-	return errs
-}
-
 func strictPod(pod *corev1.Pod) field.ErrorList {
 	return append(strictMeta(pod), strictPodSpec(field.NewPath("spec"), &pod.Spec)...)
 }
@@ -97,6 +87,7 @@ func strictPodSpec(at *field.Path, spec *corev1.PodSpec) (errs field.ErrorList) 
 	if grace := spec.TerminationGracePeriodSeconds; grace != nil && (*grace < 0 || *grace > maxGraceSeconds) {
 		errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *grace, fmt.Sprintf("must be between 0 and %d (a week)", maxGraceSeconds)))
 	}
+	errs = append(errs, strictDNS(at, spec)...)
 	for i := range spec.InitContainers {
 		errs = append(errs, strictContainer(at.Child("initContainers").Index(i), &spec.InitContainers[i])...)
 	}
@@ -104,6 +95,16 @@ func strictPodSpec(at *field.Path, spec *corev1.PodSpec) (errs field.ErrorList) 
 		errs = append(errs, strictContainer(at.Child("containers").Index(i), &spec.Containers[i])...)
 	}
 	return errs
+}
+
+// strictDNS refuses nameservers that no resolver would ask, since the cluster's comes first.
+func strictDNS(at *field.Path, spec *corev1.PodSpec) field.ErrorList {
+	cluster := spec.DNSPolicy == corev1.DNSClusterFirst && !spec.HostNetwork || spec.DNSPolicy == corev1.DNSClusterFirstWithHostNet
+	if !cluster || spec.DNSConfig == nil || len(spec.DNSConfig.Nameservers) < corevalidation.MaxDNSNameservers {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(at.Child("dnsConfig", "nameservers"), len(spec.DNSConfig.Nameservers), fmt.Sprintf(
+		"resolvers ask %d nameservers, of which dnsPolicy %s takes one: name fewer, or use dnsPolicy None", corevalidation.MaxDNSNameservers, spec.DNSPolicy))}
 }
 
 func strictContainer(at *field.Path, c *corev1.Container) (errs field.ErrorList) {

@@ -1,137 +1,61 @@
 package kube
 
 import (
-	"fmt"
-	"reflect"
-	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/kubernetes/pkg/printers"
-	"k8s.io/kubernetes/pkg/printers/internalversion"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
 
-// Table renders objs, all of kind k, as kubectl shows them: Kubernetes' own columns for its kinds, Mainstay's for the
+// Table renders objs, all of kind k, as kubectl shows them: Kubernetes' columns for its kinds, Mainstay's own for the
 // rest. It has one row per object in the same order, all columns (those of `-o wide` have Priority 1), and in each
 // row the object as it was given. Ages are counted to now. objs are only read.
-func Table(k object.Kind, objs []object.Object) (*metav1.Table, error) {
-	if p, ok := ownPrinters[k.Kind]; ok && k.Group == object.GroupVersion.Group {
-		return p.table(objs), nil
+func Table(k object.Kind, objs []object.Object) *metav1.Table {
+	p, ok := printers[k.GroupKind()]
+	if !ok {
+		p = nameAndAge
 	}
-	table, err := kubernetesColumns(k)
-	if err != nil {
-		return nil, err
-	}
-	table.Rows = make([]metav1.TableRow, 0, len(objs))
+	t := &metav1.Table{ColumnDefinitions: p.columns, Rows: make([]metav1.TableRow, 0, len(objs))}
 	for _, obj := range objs {
-		one, err := generator().GenerateTable(internal(obj), printers.GenerateOptions{Wide: true, NoHeaders: true})
-		if err != nil {
-			return nil, fmt.Errorf("print %s %s/%s: %w", k.Kind, obj.GetNamespace(), obj.GetName(), err)
-		}
-		for _, row := range one.Rows {
-			row.Object = runtime.RawExtension{Object: obj}
-			table.Rows = append(table.Rows, row)
-		}
+		t.Rows = append(t.Rows, metav1.TableRow{Cells: p.cells(obj), Conditions: completion(obj), Object: runtime.RawExtension{Object: obj}})
 	}
-	return table, nil
+	return t
 }
 
-// kubernetesColumns prints an empty list, for its columns.
-func kubernetesColumns(k object.Kind) (*metav1.Table, error) {
-	list, err := internalList(k.GroupVersionKind)
-	if err != nil {
-		return nil, fmt.Errorf("columns of %s: %w", k.Kind, err)
+// completion tells clients that a row is of something that has ended.
+func completion(obj object.Object) []metav1.TableRowCondition {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok || !ended(pod) {
+		return nil
 	}
-	table, err := generator().GenerateTable(list, printers.GenerateOptions{Wide: true})
-	if err != nil {
-		return nil, fmt.Errorf("columns of %s: %w", k.Kind, err)
-	}
-	return table, nil
+	return []metav1.TableRowCondition{{Type: metav1.RowCompleted, Status: metav1.ConditionTrue, Reason: string(pod.Status.Phase)}}
 }
 
-var generator = sync.OnceValue(func() *printers.HumanReadableGenerator {
-	return printers.NewTableGenerator().With(internalversion.AddHandlers)
-})
-
-// printer is the columns of one of Mainstay's own kinds.
+// printer is the columns of one kind, and the cells of one of its objects.
 type printer struct {
 	columns []metav1.TableColumnDefinition
 	cells   func(obj object.Object) []any
 }
 
-func (p printer) table(objs []object.Object) *metav1.Table {
-	t := &metav1.Table{ColumnDefinitions: p.columns, Rows: make([]metav1.TableRow, 0, len(objs))}
-	for _, obj := range objs {
-		t.Rows = append(t.Rows, metav1.TableRow{Cells: p.cells(obj), Object: runtime.RawExtension{Object: obj}})
-	}
-	return t
+// columns makes a printer of objects of type T.
+func columns[T object.Object](cells func(T) []any, titles ...metav1.TableColumnDefinition) printer {
+	return printer{titles, func(obj object.Object) []any { return cells(obj.(T)) }}
 }
 
-var ownPrinters = map[string]printer{
-	reflect.TypeFor[object.Revision]().Name(): {
-		columns: []metav1.TableColumnDefinition{
-			name("The abbreviated commit."),
-			text("Phase", "Rejected, Active, Converged, Failed or Superseded."),
-			text("Author", "Who wrote the commit."),
-			text("Subject", "The first line of the commit's message."),
-			number("Created", "Objects the commit brought into the cluster."),
-			number("Changed", "Objects the commit changed."),
-			number("Deleted", "Objects the commit removed."),
-			text("Age", "Time since the cluster took the commit in."),
-			wide(number("Problems", "What rejected the commit, counted.")),
-			wide(text("Converged after", "Time from activation until everything ran; <none> if it never did.")),
-			wide(text("Branch", "The branch whose head it was.")),
-			wide(text("Message", "Why it has not converged, or failed.")),
-		},
-		cells: func(obj object.Object) []any { return revisionCells(obj.(*object.Revision)) },
-	},
-	reflect.TypeFor[object.Source]().Name(): {
-		columns: []metav1.TableColumnDefinition{
-			name("The object: resource and name."),
-			text("Path", "The file that declares it."),
-			number("Line", "Where in the file it begins."),
-			text("Commit", "The commit that last changed it."),
-			text("Author", "Who wrote that commit."),
-			text("Age", "Time since the object was first declared."),
-		},
-		cells: func(obj object.Object) []any { return sourceCells(obj.(*object.Source)) },
-	},
-	reflect.TypeFor[object.Cluster]().Name(): {
-		columns: []metav1.TableColumnDefinition{
-			name("The cluster's id."),
-			text("Pod CIDR", "Where Pods' addresses come from."),
-			text("Service CIDR", "Where Services' addresses come from."),
-			text("Age", "Time since it was first declared."),
-		},
-		cells: func(obj object.Object) []any {
-			c := obj.(*object.Cluster)
-			return []any{c.Name, c.Spec.PodCIDR, c.Spec.ServiceCIDR, age(c.CreationTimestamp)}
-		},
-	},
-}
+// nameAndAge is for kinds without columns of their own.
+var nameAndAge = columns(func(obj object.Object) []any { return []any{obj.GetName(), age(obj.GetCreationTimestamp())} }, nameColumn, ageColumn)
 
-func revisionCells(r *object.Revision) []any {
-	s := r.Status
-	took := "<none>"
-	if s.Phase == object.RevisionConverged && s.ActivatedAt != nil && s.EndedAt != nil {
-		took = duration.HumanDuration(s.EndedAt.Sub(s.ActivatedAt.Time))
-	}
-	problems := max(int64(s.ProblemsAll), int64(len(s.Problems)))
-	return []any{r.Name, s.Phase, authorName(r.Spec.Author), shorten(r.Spec.Subject), int64(s.Created), int64(s.Changed), int64(s.Deleted),
-		age(r.CreationTimestamp), problems, took, r.Spec.Branch, orNone(printable(s.Message))}
-}
-
-func sourceCells(s *object.Source) []any {
-	commit := s.Spec.Commit
-	if len(commit) > 12 {
-		commit = commit[:12]
-	}
-	return []any{s.Name, printable(s.Spec.Path), int64(s.Spec.Line), commit, authorName(s.Spec.Author), age(s.CreationTimestamp)}
-}
+var (
+	nameColumn       = name("The object's name, unique among those of its kind and namespace.")
+	ageColumn        = text("Age", "Time since the object was made.")
+	containersColumn = wide(text("Containers", "The containers of each Pod."))
+	imagesColumn     = wide(text("Images", "Their images, in the same order."))
+	selectorColumn   = wide(text("Selector", "The labels of the Pods that it counts as its own."))
+)
 
 func name(what string) metav1.TableColumnDefinition {
 	return metav1.TableColumnDefinition{Name: "Name", Type: "string", Format: "name", Description: what}

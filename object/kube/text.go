@@ -5,18 +5,19 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
-)
 
-// maxShown is how much of a value or a subject a message or a table shows, in characters.
-const maxShown = 64
+	"github.com/mainstay-cluster/mainstay/object"
+)
 
 // Message says what a validation error means, in one line for a person: the rule and, in brackets, what was found.
 // It leaves out the field, and every value of a Secret or of a container's environment.
 func Message(kind string, err *field.Error) string {
-	hidden := isSecret(kind, err.Field)
+	hidden, found := isSecret(kind, err.Field), ""
+	if !hidden {
+		found = got(err.BadValue)
+	}
 	detail := plain(err.Detail)
 	switch err.Type {
 	case field.ErrorTypeRequired:
@@ -25,13 +26,13 @@ func Message(kind string, err *field.Error) string {
 		}
 		return join("is required", detail)
 	case field.ErrorTypeNotFound:
-		return "names nothing that is declared here" + got(err.BadValue, hidden)
+		return "names nothing that is declared here" + found
 	case field.ErrorTypeDuplicate:
-		return "is given twice" + got(err.BadValue, hidden)
+		return "is given twice" + found
 	case field.ErrorTypeForbidden:
 		return detail
 	case field.ErrorTypeNotSupported:
-		return join("is not one of the known values", strings.TrimPrefix(detail, "supported values: ")) + got(err.BadValue, hidden)
+		return join("is not one of the known values", strings.TrimPrefix(detail, "supported values: ")) + found
 	case field.ErrorTypeTooLong, field.ErrorTypeTooMany:
 		return detail
 	case field.ErrorTypeInternal:
@@ -40,7 +41,7 @@ func Message(kind string, err *field.Error) string {
 	if hidden && err.BadValue == redacted {
 		return "is not JSON, which this type of Secret needs here"
 	}
-	return detail + got(err.BadValue, hidden)
+	return detail + found
 }
 
 // redacted is what Kubernetes puts in the place of a Secret's value when it says, in words that may quote it, what is wrong with it.
@@ -53,7 +54,7 @@ func plain(detail string) string {
 			detail = detail[:i] + detail[i+end+1:]
 		}
 	}
-	return printable(detail)
+	return object.Printable(detail)
 }
 
 // isSecret reports whether values of the field may not be shown: those of a Secret, and of environment variables.
@@ -72,10 +73,7 @@ func join(what, detail string) string {
 }
 
 // got shows a simple value, in quotes if it is text; of anything else the position is enough.
-func got(value any, hidden bool) string {
-	if hidden {
-		return ""
-	}
+func got(value any) string {
 	v := reflect.ValueOf(value)
 	for v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
@@ -85,35 +83,17 @@ func got(value any, hidden bool) string {
 		if v.Len() == 0 {
 			return ""
 		}
-		return fmt.Sprintf(" (got %s)", strconv.Quote(shorten(v.String())))
+		return fmt.Sprintf(" (got %s)", strconv.Quote(object.Shorten(v.String())))
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Bool:
 		return fmt.Sprintf(" (got %v)", v.Interface())
 	}
 	return ""
 }
 
-func shorten(s string) string {
-	s = printable(s)
-	if runes := []rune(s); len(runes) > maxShown {
-		return string(runes[:maxShown-1]) + "…"
-	}
-	return s
-}
-
-// printable replaces what could move a terminal's cursor or hide text.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '·'
-	}, s)
-}
-
 // authorName is the name in "name <address>".
 func authorName(author string) string {
 	name, _, _ := strings.Cut(author, " <")
-	return shorten(name)
+	return object.Shorten(name)
 }
 
 func orNone(s string) string {

@@ -24,6 +24,12 @@ const (
 	spaceProbe = 250 * time.Millisecond
 )
 
+// What is done to the log, in errors.
+const (
+	appending = "append to the log"
+	trimming  = "trim the log"
+)
+
 // disk is raft's log and stable store. It differs from the one it wraps in what an error does:
 //
 // A full disk refuses entries, so the server stops leading; before it starts a new term it then waits for space, instead of
@@ -35,10 +41,10 @@ type disk struct {
 	*raftboltdb.BoltStore
 	dir       string
 	log       *slog.Logger
-	lock      *os.File
 	snapshots *snapshots
 	identity  *identity
 	failure   *failure
+	moments   moments
 	full      atomic.Bool
 	closing   context.Context
 	stop      context.CancelFunc
@@ -53,14 +59,29 @@ func (d *disk) judge(doing string, err error) error {
 		if !d.full.Swap(true) {
 			d.log.Error("disk full: nothing is written until there is space; reads go on", "dir", d.dir, "needed", spaceNeeded, "err", err)
 		}
-		return fmt.Errorf("%s in %s: no space, free at least %d MiB: %w", doing, d.dir, spaceNeeded>>20, err)
+		return fmt.Errorf("%s: %s: %w", doing, d.trouble(), err)
 	case d.closing.Err() != nil:
 		return err
 	}
-	err = fmt.Errorf("%s in %s: %w: the disk cannot be trusted, so this server stops; check it before starting again", doing, d.dir, err)
+	remedy := "the disk cannot be trusted, so this server stops; check it before starting again"
+	if broken := (*damage)(nil); errors.As(err, &broken) {
+		remedy = "this is not what was written, so this server stops; started again, it gets everything from the others, if there are any"
+	}
+	err = fmt.Errorf("%s in %s: %w: %s", doing, d.dir, err, remedy)
 	d.failure.set(err)
 	return err
 }
+
+// trouble says why nothing is written, empty if it is.
+func (d *disk) trouble() string {
+	if !d.full.Load() {
+		return ""
+	}
+	return fmt.Sprintf("the disk of %s is full: free at least %d MiB", d.dir, spaceNeeded>>20)
+}
+
+// Trouble says why this server writes nothing, and what to do; it is empty if nothing is known that hinders it.
+func (l *Log) Trouble() string { return l.disk.trouble() }
 
 // isFull recognises ENOSPC and EDQUOT, by their text too: bbolt does not wrap all errors.
 func isFull(err error) bool {
@@ -87,7 +108,11 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 	if err := d.failure.err(); err != nil {
 		return err
 	}
-	if err := d.judge("append to the log", d.BoltStore.StoreLogs(logs)); err != nil {
+	kept := make([]*raft.Log, len(logs))
+	for i, log := range logs {
+		kept[i] = sealed(log)
+	}
+	if err := d.judge(appending, d.moments.around(appending, func() error { return d.BoltStore.StoreLogs(kept) })); err != nil {
 		return err
 	}
 	d.written()
@@ -101,6 +126,9 @@ func (d *disk) GetLog(index uint64, log *raft.Log) error {
 	if errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
+	if err == nil {
+		err = damaged(unseal(index, log))
+	}
 	return d.judge(fmt.Sprintf("read log entry %d", index), err)
 }
 
@@ -110,9 +138,9 @@ func (d *disk) DeleteRange(first, last uint64) error {
 		return err
 	}
 	if err := d.identity.truncate(first, last); err != nil {
-		return d.judge("trim the log", err)
+		return d.judge(trimming, err)
 	}
-	return d.judge("trim the log", d.BoltStore.DeleteRange(first, last))
+	return d.judge(trimming, d.moments.around(trimming, func() error { return d.BoltStore.DeleteRange(first, last) }))
 }
 
 // Set implements raft.StableStore.
@@ -140,7 +168,7 @@ func (d *disk) persist(doing string, write func() error) {
 		if d.failure.err() != nil || !d.awaitSpace() {
 			runtime.Goexit()
 		}
-		if d.judge(doing, write()) == nil {
+		if d.judge(doing, d.moments.around(doing, write)) == nil {
 			d.written()
 			return
 		}
@@ -178,17 +206,16 @@ func (d *disk) hasSpace() bool {
 }
 
 // remedy ends the message of a server that cannot start from what its directory holds.
-func (d *disk) remedy() string {
-	return fmt.Sprintf("restore %s from a backup, or move it away: a single server then rebuilds everything from the repository, "+
-		"one of several is added again", d.dir)
+func remedy(dir string) string {
+	return fmt.Sprintf("move it away (%s): a single server then rebuilds everything from the repository, one of several is added again; "+
+		"or restore a snapshot into an empty data directory (mainstay snapshot restore); an old copy of it will not do", dir)
 }
 
 func (d *disk) close() error {
 	d.stop()
-	var err error
-	if d.BoltStore != nil {
-		d.identity.save()
-		err = d.BoltStore.Close()
+	if d.BoltStore == nil {
+		return nil
 	}
-	return errors.Join(err, d.lock.Close())
+	d.identity.save()
+	return d.BoltStore.Close()
 }

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -18,6 +19,8 @@ type fsm struct {
 	every   int64
 	since   atomic.Int64  // bytes applied since the last snapshot
 	full    chan struct{} // capacity 1: a token, since reached every
+	members chan struct{} // capacity 1: a token, the members have changed
+	moments moments       // for tests
 	restore error         // why the last restore did not work; read only after NewRaft
 }
 
@@ -25,23 +28,35 @@ type fsm struct {
 type applied struct{ results []error }
 
 func newFSM(store *state.Store, f *failure, every int64) *fsm {
-	return &fsm{store: store, failure: f, every: every, full: make(chan struct{}, 1)}
+	return &fsm{store: store, failure: f, every: every, full: make(chan struct{}, 1), members: make(chan struct{}, 1)}
 }
 
 // Apply implements raft.FSM. An entry that the store cannot read ends this server; it is never skipped.
 func (f *fsm) Apply(entry *raft.Log) any {
-	results, err := f.apply(entry)
+	var results []error
+	err := f.moments.around("apply an entry", func() (err error) {
+		results, err = f.apply(entry)
+		return err
+	})
 	if err != nil {
 		f.failure.set(err)
 		runtime.Goexit() // Raft has no way to refuse an entry: going on would skip it.
 	}
 	if f.since.Add(int64(len(entry.Data))) >= f.every {
-		select {
-		case f.full <- struct{}{}:
-		default:
-		}
+		token(f.full)
 	}
 	return applied{results}
+}
+
+// StoreConfiguration implements raft.ConfigurationStore.
+func (f *fsm) StoreConfiguration(uint64, raft.Configuration) { token(f.members) }
+
+// token leaves one in c, unless there is one.
+func token(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 func (f *fsm) apply(entry *raft.Log) (results []error, err error) {
@@ -62,7 +77,11 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	f.restore = f.store.Restore(r)
+	if errors.Is(f.restore, state.ErrNewer) {
+		f.failure.set(f.restore) // No other snapshot would do: raft would ask for the same one for ever.
+	}
 	f.since.Store(0)
+	token(f.members)
 	return f.restore
 }
 
@@ -75,7 +94,7 @@ type frozen struct {
 
 // Persist implements raft.FSMSnapshot. It runs beside Apply.
 func (s *frozen) Persist(sink raft.SnapshotSink) error {
-	if err := s.snap.Persist(sink); err != nil {
+	if err := s.fsm.moments.around("write a snapshot", func() error { return s.snap.Persist(sink) }); err != nil {
 		return fmt.Errorf("persist: %w", err)
 	}
 	s.fsm.since.Add(-s.bytes)

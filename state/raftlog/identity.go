@@ -1,38 +1,72 @@
 package raftlog
 
 import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"sync"
+
+	"github.com/mainstay-cluster/mainstay/durable"
 )
 
 // identityStride is how many entries may pass between two notes of how far the log has come. The term is noted at once.
 const identityStride = 4096
 
-// identity is a small file beside the log that remembers whose it is and how far it had come, so that a log that was
-// emptied, replaced or restored from an old copy is noticed. It may lag behind the log, never run ahead of it.
+// identity is a small file beside the log that remembers whose it is, who else takes part and how far it had come, so that a
+// log that was emptied, replaced or restored from an old copy is noticed, and a server that lost its log knows whom to ask for
+// it. What it says of progress may lag behind the log, never run ahead of it. It carries a checksum, and has a copy.
 type identity struct {
 	path string
 
-	mu    sync.Mutex
-	seen  progress // guarded by mu
-	saved progress // what the file says; guarded by mu
+	mu      sync.Mutex
+	seen    known  // guarded by mu
+	saved   known  // what the file says; guarded by mu
+	content []byte // of the file; guarded by mu
 }
 
-type progress struct {
+// known is what the file says.
+type known struct {
 	Server string `json:"server"`
+	// Member is what raft calls this server: its name and a mark that no other log has. A server that lost its log comes back
+	// as another member, so that nobody counts on what the lost one had acknowledged and voted.
+	Member string `json:"member,omitempty"` // "" in a directory from before there were marks: the name alone
 	Term   uint64 `json:"term"`
 	Index  uint64 `json:"index"`
+	Voter  bool   `json:"voter,omitempty"`
+	Peers  []peer `json:"peers,omitempty"` // the other members, as far as is known
+	Lost   bool   `json:"lost,omitempty"`  // it lost its log, and is not yet a member again
 }
 
+// peer is another member.
+type peer struct {
+	Server  string `json:"server"`
+	Address string `json:"address"`
+	Voter   bool   `json:"voter,omitempty"`
+}
+
+// loadIdentity reads what is known of the directory at path's.
 func loadIdentity(path string, cfg Config) (*identity, error) {
-	id := &identity{path: path, seen: progress{Server: cfg.ID}}
-	raw, err := os.ReadFile(path)
+	id := &identity{path: path, seen: known{Server: cfg.ID, Member: markedMember(cfg.ID)}}
+	raw, err := readSummed(path)
+	if err != nil {
+		if raw, err = readSummed(path + ".copy"); errors.Is(err, fs.ErrNotExist) {
+			raw, err = readSummed(path)
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(path), "raft.db")); err == nil {
+			id.seen.Member = cfg.ID
+		}
 		return id, nil
 	}
 	if err == nil {
@@ -45,7 +79,47 @@ func loadIdentity(path string, cfg Config) (*identity, error) {
 		return nil, fmt.Errorf("%s says that this directory belongs to server %q, not %q: give this server its own directory", path, id.saved.Server, cfg.ID)
 	}
 	id.seen = id.saved
+	id.seen.Member = cmp.Or(id.saved.Member, cfg.ID)
 	return id, nil
+}
+
+// markedMember makes a member of a server.
+func markedMember(server string) string {
+	mark := make([]byte, 4)
+	_, _ = rand.Read(mark) // never fails
+	return server + memberMark + hex.EncodeToString(mark)
+}
+
+// memberMark ends the name of a server in that of a member.
+const memberMark = "#"
+
+// serverOf is the name of a member's server.
+func serverOf[T ~string](member T) string {
+	server, _, _ := strings.Cut(string(member), memberMark)
+	return server
+}
+
+// now returns what is known at this moment.
+func (id *identity) now() known {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id.seen
+}
+
+// members notes who takes part.
+func (id *identity) members(voter bool, peers []peer) {
+	id.mu.Lock()
+	id.seen.Voter, id.seen.Peers = voter, peers
+	id.mu.Unlock()
+	id.save()
+}
+
+// found notes that this server is a member again.
+func (id *identity) found() {
+	id.mu.Lock()
+	id.seen.Lost = false
+	id.mu.Unlock()
+	id.save()
 }
 
 // compare refuses a log that is behind what this server has seen; else it notes how far the log is.
@@ -53,8 +127,8 @@ func (id *identity) compare(term, index uint64) error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	if term < id.saved.Term || index < id.saved.Index {
-		return fmt.Errorf("the log ends at term %d, index %d, but this server has seen term %d, index %d: raft.db was emptied, replaced or restored from an old copy",
-			term, index, id.saved.Term, id.saved.Index)
+		return &damage{fmt.Errorf("the log ends at term %d, index %d, but this server has seen term %d, index %d: raft.db was emptied, replaced or restored from an old copy",
+			term, index, id.saved.Term, id.saved.Index)}
 	}
 	id.seen.Term, id.seen.Index = term, index
 	return nil
@@ -112,39 +186,39 @@ func (id *identity) save() { _ = id.store() }
 func (id *identity) store() error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
-	if id.seen == id.saved {
-		return nil
-	}
 	raw, err := json.Marshal(id.seen)
-	if err != nil {
+	if err != nil || bytes.Equal(raw, id.content) {
 		return err
 	}
-	if err := replaceFile(id.path, append(raw, '\n')); err != nil {
+	if err := durable.ReplaceFile(id.path, summed(raw)); err != nil {
 		return fmt.Errorf("note the log's progress: %w", err)
 	}
-	id.saved = id.seen
-	return nil
+	onlyProgress := id.saved
+	onlyProgress.Term, onlyProgress.Index = id.seen.Term, id.seen.Index
+	if !reflect.DeepEqual(onlyProgress, id.seen) {
+		err = durable.ReplaceFile(id.path+".copy", summed(raw))
+	}
+	id.saved, id.content = id.seen, raw
+	return err
 }
 
-// replaceFile makes path hold content, durably, or leaves it as it was.
-func replaceFile(path string, content []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+// summed is content as it is kept in a file: on one line, with a checksum on the next.
+func summed(content []byte) []byte {
+	return fmt.Appendf(nil, "%s\ncrc32c %08x\n", content, crc32.Checksum(content, castagnoli))
+}
+
+// castagnoli is the polynomial for which processors have an instruction.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// readSummed reads what summed made, or a file from before there was a checksum.
+func readSummed(path string) ([]byte, error) {
+	raw, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
+	content, rest, _ := bytes.Cut(raw, []byte("\n"))
+	if len(rest) > 0 && !bytes.Equal(raw, summed(content)) {
+		return nil, errors.New("its checksum differs")
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path+".tmp"))
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return content, nil
 }

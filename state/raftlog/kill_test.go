@@ -3,6 +3,7 @@ package raftlog_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mainstay-cluster/mainstay/state"
@@ -24,7 +26,8 @@ const (
 	killObjects   = 24                       // of killObjectSize each: a transaction of two staged parts
 	killSize      = 25_000
 	killTime      = 35 * time.Second
-	killSnapshots = 10 << 20 // so that kills also hit snapshots and the trimming of the log
+	killSnapshots = 3 << 20     // so that kills also hit snapshots and the trimming of the log
+	killPatience  = time.Minute // for a child that says nothing: a busy machine's, not a log that never leads
 )
 
 func TestMain(m *testing.M) {
@@ -37,8 +40,11 @@ func TestMain(m *testing.M) {
 
 // writeUntilKilled writes one numbered transaction after the other and prints each number once it is acknowledged.
 func writeUntilKilled(dir string) error {
-	s, err := start(dir, killSnapshots)
+	s, err := startBreaking(dir, killSnapshots, pointToDieAt())
 	if err != nil {
+		return err
+	}
+	if err := s.TrimSoon(); err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -108,19 +114,25 @@ func TestKilledAtAnyInstantTheStateIsOneTransactionOrTheNext(t *testing.T) {
 	}
 }
 
-// writer starts a child that writes to dir.
-func writer(t *testing.T, dir string) (*exec.Cmd, *bufio.Reader) {
+// writer starts a child that writes to dir. It lives for killPatience at most, and never longer than the test.
+func writer(t *testing.T, dir string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), killDir+"="+dir)
+	ctx, cancel := context.WithTimeout(context.Background(), killPatience)
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(append(os.Environ(), killDir+"="+dir), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
+		cancel()
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // Most have been waited for.
+	})
 	return cmd, bufio.NewReader(out)
 }
 
@@ -200,4 +212,20 @@ func checkWhole(t *testing.T, dir string, acked int) int {
 		return n
 	}
 	panic("unreachable")
+}
+
+// Raft's own bootstrap writes the term first and the members then; killed in between, it takes the log for one that has members.
+func TestKilledBetweenTheTermAndTheMembers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	db, err := raftboltdb.NewBoltStore(filepath.Join(dir, "raft.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.SetUint64([]byte("CurrentTerm"), 1), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir) // and it leads
 }

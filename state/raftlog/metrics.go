@@ -36,6 +36,10 @@ func newMetrics(registry prometheus.Registerer, l *Log) *metrics {
 		gauge("mainstay_raft_term", "The current term.", func() float64 { return float64(l.raft.CurrentTerm()) }),
 		gauge("mainstay_raft_commit_index", "Newest entry known to be on a quorum.", func() float64 { return float64(l.raft.CommitIndex()) }),
 		gauge("mainstay_raft_applied_index", "Newest entry applied here.", func() float64 { return float64(l.raft.AppliedIndex()) }),
+		gauge("mainstay_raft_last_index", "Newest entry in this server's log.", func() float64 { return float64(l.raft.LastIndex()) }),
+		gauge("mainstay_raft_leader_contact_seconds", "How long ago this server heard of the leader; 0 while it leads.", func() float64 {
+			return l.Contact().Seconds()
+		}),
 		gauge("mainstay_raft_disk_full", "1 while this server waits for space on its disk.", func() float64 {
 			if l.disk.full.Load() {
 				return 1

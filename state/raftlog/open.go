@@ -5,11 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,19 +18,17 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+
+	"github.com/mainstay-cluster/mainstay/durable"
 )
 
-// openDisk takes the lock on the directory and opens what is in it, after looking for the damage that raft and bbolt
+// openDisk opens what is in the directory, after looking for the damage that raft and bbolt
 // would not notice.
 func openDisk(cfg Config, failure *failure) (*disk, error) {
 	if err := makePrivate(cfg.Dir); err != nil {
 		return nil, err
 	}
-	lock, err := takeLock(filepath.Join(cfg.Dir, "lock"))
-	if err != nil {
-		return nil, err
-	}
-	d := &disk{dir: cfg.Dir, log: cfg.Log, lock: lock, failure: failure}
+	d := &disk{dir: cfg.Dir, log: cfg.Log, failure: failure, moments: cfg.moments}
 	d.closing, d.stop = context.WithCancel(context.Background())
 	if err := d.open(cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the log in %s: %w", cfg.Dir, err), d.close())
@@ -44,16 +43,19 @@ func (d *disk) open(cfg Config) error {
 		return err
 	}
 	if err := checkFile(path); err != nil {
-		return fmt.Errorf("%w: %s", err, d.remedy())
+		return damaged(err)
 	}
 	if d.snapshots, err = openSnapshots(cfg); err != nil {
 		return err
 	}
 	if err := guarded(func() error { d.BoltStore, err = raftboltdb.New(boltOptions(path)); return err }); err != nil {
-		return fmt.Errorf("raft.db: %w: %s", err, d.remedy())
+		return damaged(fmt.Errorf("raft.db: %w", err))
+	}
+	if err := d.rememberTerm(); err != nil {
+		return fmt.Errorf("raft.db: %w", err)
 	}
 	if err := guarded(d.checkProgress); err != nil {
-		return fmt.Errorf("%w: %s", err, d.remedy())
+		return damaged(err)
 	}
 	return d.identity.begin()
 }
@@ -65,6 +67,17 @@ func boltOptions(path string) raftboltdb.Options {
 		NoFreelistSync: true,
 		FreelistType:   bbolt.FreelistMapType,
 	}}
+}
+
+// rememberTerm makes an empty log that takes the place of a lost one begin in its term, in which nobody gets a vote any more.
+func (d *disk) rememberTerm() error {
+	was := d.identity.now()
+	if _, err := d.GetUint64([]byte(termKey)); !was.Lost || err == nil {
+		return nil
+	}
+	return errors.Join(
+		d.BoltStore.Set([]byte("LastVoteCand"), []byte("nobody")), d.BoltStore.SetUint64([]byte("LastVoteTerm"), was.Term),
+		d.BoltStore.SetUint64([]byte(termKey), was.Term))
 }
 
 // checkProgress compares the log with what this server is known to have seen: bbolt makes an emptied file a fresh store,
@@ -83,9 +96,38 @@ func (d *disk) checkProgress() error {
 		return err
 	}
 	if len(known) > 0 {
+		if err := d.checkTrailing(known[0].Index); err != nil {
+			return err
+		}
 		index = max(index, known[0].Index)
 	}
 	return d.identity.compare(term, index)
+}
+
+// checkTrailing reads the entries that only others may yet want; raft itself reads those after the newest snapshot.
+func (d *disk) checkTrailing(snapshot uint64) error {
+	first, err := d.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := d.LastIndex()
+	if err != nil {
+		return err
+	}
+	for index := min(snapshot, last); index >= max(first, 1); index-- {
+		var log raft.Log
+		err := d.BoltStore.GetLog(index, &log)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			return nil // A restored snapshot begins beyond what was there; nobody asks for what is below a hole.
+		}
+		if err == nil {
+			err = unseal(index, &log)
+		}
+		if err != nil {
+			return fmt.Errorf("read log entry %d: %w", index, err)
+		}
+	}
+	return nil
 }
 
 // makePrivate makes dir, or checks that it is ours: it holds Secrets.
@@ -109,28 +151,6 @@ func makePrivate(dir string) error {
 	return nil
 }
 
-// takeLock keeps a second server out of the directory. The kernel drops the lock when the process ends, however it ends.
-func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder, _ := os.ReadFile(path)
-		f.Close()
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		return nil, fmt.Errorf("%s is held by process %s: another Mainstay server uses this data directory; stop it or give this one another directory",
-			path, bytes.TrimSpace(holder))
-	}
-	// The content only serves the message above; a full disk does not matter.
-	if f.Truncate(0) == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
-	return f, nil
-}
-
 // checkFile walks a database file before bbolt opens it for writing: bbolt looks for free pages on a goroutine of its own,
 // where nobody can catch its panic over a damaged one, and faults on the missing end of a file that was cut.
 func checkFile(path string) error {
@@ -146,7 +166,7 @@ func checkFile(path string) error {
 	return guarded(func() error {
 		db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
 		if err != nil {
-			return fmt.Errorf("raft.db is damaged: %w", err)
+			return fmt.Errorf("open raft.db: %w", err)
 		}
 		defer db.Close()
 		return db.View(func(tx *bbolt.Tx) error {
@@ -174,14 +194,15 @@ func guarded(open func() error) (err error) {
 // snapshots is raft's own store of snapshots, which reads each one back before the log it covers is trimmed.
 type snapshots struct {
 	*raft.FileSnapshotStore
-	dir string
+	dir     string
+	moments moments
 }
 
 // retained is how many snapshots are kept: the newest, and one more in case it turns out to be unreadable.
 const retained = 2
 
 func openSnapshots(cfg Config) (*snapshots, error) {
-	s := &snapshots{dir: filepath.Join(cfg.Dir, "snapshots")}
+	s := &snapshots{dir: filepath.Join(cfg.Dir, "snapshots"), moments: cfg.moments}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -210,6 +231,20 @@ func (s *snapshots) sweep() error {
 	return nil
 }
 
+// List implements raft.SnapshotStore. A snapshot whose description is not as it was written is none.
+func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
+	known, err := s.FileSnapshotStore.List()
+	return slices.DeleteFunc(known, func(m *raft.SnapshotMeta) bool {
+		description, err := os.ReadFile(filepath.Join(s.dir, m.ID, "meta.json"))
+		sum, absent := os.ReadFile(filepath.Join(s.dir, m.ID, "meta.sum")) // older snapshots have none
+		return err != nil || absent == nil && !bytes.Equal(sum, sumFile(description))
+	}), err
+}
+
+func sumFile(content []byte) []byte {
+	return fmt.Appendf(nil, "crc32c %08x\n", crc32.Checksum(content, castagnoli))
+}
+
 // Create implements raft.SnapshotStore.
 func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, configIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
 	sink, err := s.FileSnapshotStore.Create(version, index, term, c, configIndex, t)
@@ -226,11 +261,15 @@ type verifiedSink struct {
 
 // Close finishes the snapshot, makes it private and reads it back. One that cannot be read is removed: the log stays.
 func (v *verifiedSink) Close() error {
-	if err := v.SnapshotSink.Close(); err != nil {
-		return err
-	}
 	dir := filepath.Join(v.store.dir, v.ID())
-	err := errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Join(dir, "state.bin"), 0o600), os.Chmod(filepath.Join(dir, "meta.json"), 0o600))
+	if err := v.store.moments.around("finish a snapshot", v.SnapshotSink.Close); err != nil {
+		return errors.Join(err, os.RemoveAll(dir)) // It may be in its place already, and raft does not count on it.
+	}
+	description, err := os.ReadFile(filepath.Join(dir, "meta.json"))
+	if err == nil {
+		err = v.store.moments.around("seal a snapshot", func() error { return durable.ReplaceFile(filepath.Join(dir, "meta.sum"), sumFile(description)) })
+	}
+	err = errors.Join(err, os.Chmod(dir, 0o700), os.Chmod(filepath.Join(dir, "state.bin"), 0o600), os.Chmod(filepath.Join(dir, "meta.json"), 0o600))
 	if err == nil {
 		err = v.readBack()
 	}

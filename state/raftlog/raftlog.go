@@ -4,10 +4,12 @@
 package raftlog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -26,28 +28,41 @@ type Config struct {
 
 	// Bootstrap starts a cluster of this one server if Dir holds none yet. Without it an empty server waits to be added.
 	Bootstrap bool
-	// Transport reaches the other servers. Nil is for a single server: in memory, so that no port is open.
-	Transport raft.Transport
+	// Streams reach the other servers. Nil is for a server that will never have any.
+	Streams *Streams
 	// Registry takes the metrics; nil keeps none.
 	Registry prometheus.Registerer
 	// SnapshotBytes is how much is appended between two snapshots; 0 is 256 MiB.
 	SnapshotBytes int64
+	// Patience is how long a leader may be silent before the others look for a new one; 0 is 300 ms. Hosts that are often busy
+	// for longer than that want more. It should be the same on all servers.
+	Patience time.Duration
+
+	moments moments // for tests
 }
 
 // Log is one server's member of the cluster's log. It implements state.Log and is safe for concurrent use.
 type Log struct {
 	id      string
+	member  raft.ServerID // what raft calls this server
 	log     *slog.Logger
 	raft    *raft.Raft
 	disk    *disk
+	logs    raft.LogStore // disk, through a cache
 	fsm     *fsm
 	metrics *metrics
 	failure *failure
+	streams *Streams // nil: there are no other servers
+	asker   *asker
+	news    *news
+	opened  time.Time
 
 	stop      context.CancelFunc
-	owned     sync.WaitGroup // the snapshotter
+	owned     sync.WaitGroup // the snapshotter, and what answers other servers
 	closeOnce sync.Once
 	closeErr  error
+
+	changing chan struct{} // capacity 1: a token, held by who changes the members
 
 	mu        sync.Mutex
 	confirmed uint64 // the term in which everything older is known to be applied here; guarded by mu
@@ -55,8 +70,10 @@ type Log struct {
 
 var _ state.Log = (*Log)(nil)
 
-// Open starts this server's member. It takes the lock on cfg.Dir, restores the newest good snapshot into cfg.Store and
-// begins to replay the log; Lead and Append wait for the rest. Its errors say what to do about the directory.
+// Open starts this server's member. It restores the newest good snapshot into cfg.Store and begins to replay the log; Lead and
+// Append wait for the rest. The caller keeps other processes out of cfg.Dir. A directory whose log is damaged is set aside if
+// other servers have what it held: then this one begins with an empty log, votes for nobody, and is a member again once the
+// leader has made it one. Else Open's errors say what to do about the directory.
 func Open(cfg Config) (*Log, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -64,24 +81,72 @@ func Open(cfg Config) (*Log, error) {
 	if cfg.SnapshotBytes == 0 {
 		cfg.SnapshotBytes = snapshotBytes
 	}
-	if cfg.Transport == nil {
-		_, cfg.Transport = raft.NewInmemTransport(raft.ServerAddress(cfg.ID))
+	if cfg.Patience == 0 {
+		cfg.Patience = patience
 	}
+	var empty bytes.Buffer
+	if err := cfg.Store.View().Persist(&empty); err != nil {
+		return nil, fmt.Errorf("look at the store: %w", err)
+	}
+	peers := transport(cfg)
+	l, err := open(cfg, peers)
+	var broken *damage
+	if errors.As(err, &broken) {
+		why := err
+		if err = setAside(cfg, why); err != nil {
+			err = fmt.Errorf("%w: %w: %s", why, err, remedy(cfg.Dir))
+		} else if err = cfg.Store.Restore(&empty); err == nil {
+			l, err = open(cfg, peers)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, closeTransport(peers))
+	}
+	l.begin(cfg, peers)
+	return l, nil
+}
+
+// open brings raft up on what cfg.Dir holds.
+func open(cfg Config, peers raft.Transport) (*Log, error) {
 	failure := newFailure()
 	d, err := openDisk(cfg, failure)
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{id: cfg.ID, log: cfg.Log, disk: d, failure: failure}
+	l := &Log{
+		id: cfg.ID, member: raft.ServerID(d.identity.now().Member), log: cfg.Log, disk: d, failure: failure, streams: cfg.Streams,
+		asker: &asker{streams: cfg.Streams, idle: map[string][]net.Conn{}}, news: newNews(), changing: make(chan struct{}, 1), opened: time.Now(),
+	}
 	l.fsm = newFSM(cfg.Store, failure, cfg.SnapshotBytes)
-	if err := apart(failure, func() error { return l.start(cfg) }); err != nil {
+	l.fsm.moments = cfg.moments
+	if err := apart(failure, func() error { return l.start(cfg, peers) }); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
+	return l, nil
+}
+
+// begin starts what goes on beside raft.
+func (l *Log) begin(cfg Config, peers raft.Transport) {
 	l.metrics = newMetrics(cfg.Registry, l)
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	l.owned.Go(func() { l.snapshotBySize(ctx) })
-	return l, nil
+	l.owned.Go(func() { l.news.follow(ctx, l.raft) })
+	l.owned.Go(func() { l.noteMembersLong(ctx) })
+	if l.streams == nil {
+		return
+	}
+	l.owned.Go(func() { l.answerAll(ctx) })
+	l.owned.Go(func() {
+		peers.(*ballots).pass(ctx, func() bool {
+			_, member := l.suffrage()
+			return member
+		})
+	})
+	l.owned.Go(func() { l.watchOutside(ctx, outsideEvery*cfg.Patience) })
+	if l.disk.identity.now().Lost {
+		l.owned.Go(func() { l.comeBack(ctx) })
+	}
 }
 
 // Done is closed when this server may not go on: its disk returned an error other than "full", or an entry could not be
@@ -94,7 +159,7 @@ func (l *Log) Err() error { return l.failure.err() }
 // Leader names the server that leads as this one knows it: "", "" if there is none.
 func (l *Log) Leader() (id, address string) {
 	addr, server := l.raft.LeaderWithID()
-	return string(server), string(addr)
+	return serverOf(server), string(addr)
 }
 
 // Close leaves the cluster's log as it is and releases the directory. Whoever waits in Append or Lead returns.

@@ -39,8 +39,14 @@ func open(t testing.TB, dir string) *server {
 }
 
 func start(dir string, snapshotBytes int64) (*server, error) {
+	return startBreaking(dir, snapshotBytes, nil)
+}
+
+func startBreaking(dir string, snapshotBytes int64, at func(point string) error) (*server, error) {
 	store := state.New(tables.Schema(), time.Now)
-	log, err := raftlog.Open(raftlog.Config{Dir: dir, ID: "s1", Store: store, Bootstrap: true, SnapshotBytes: snapshotBytes})
+	cfg := raftlog.Config{Dir: dir, ID: "s1", Store: store, Bootstrap: true, SnapshotBytes: snapshotBytes}
+	cfg.BreakAt(at)
+	log, err := raftlog.Open(cfg)
 	if err != nil {
 		return nil, err
 	}

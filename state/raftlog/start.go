@@ -20,16 +20,15 @@ const (
 	cachedLogs = 64
 	// maxAppendEntries keeps one message to a follower at 8 MiB.
 	maxAppendEntries = 16
-	// The timeouts are raft's own defaults: shorter ones flap on two busy cores.
-	heartbeatTimeout = time.Second
-	electionTimeout  = time.Second
-	leaseTimeout     = 500 * time.Millisecond
+	// patience is less than a third of raft's own default, so that a leader that died is replaced within a second: each of the
+	// others misses it after one to three times that long, and all of a majority must. Shorter flaps on two busy cores.
+	patience = 300 * time.Millisecond
 )
 
-func raftConfig(cfg Config) *raft.Config {
+func raftConfig(cfg Config, member raft.ServerID) *raft.Config {
 	conf := raft.DefaultConfig()
-	conf.LocalID = raft.ServerID(cfg.ID)
-	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = heartbeatTimeout, electionTimeout, leaseTimeout
+	conf.LocalID = member
+	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = cfg.Patience, cfg.Patience, lease(cfg)
 	conf.MaxAppendEntries = maxAppendEntries
 	conf.SnapshotThreshold, conf.TrailingLogs = snapshotEntries, trailingLogs
 	conf.SnapshotInterval = time.Minute
@@ -38,23 +37,28 @@ func raftConfig(cfg Config) *raft.Config {
 	return conf
 }
 
+// lease is how long a leader leads without hearing from a majority: shorter than the others' patience, so that one that was
+// cut off ends its duties before another begins.
+func lease(cfg Config) time.Duration { return cfg.Patience * 5 / 6 }
+
 // start brings raft up on an open disk.
-func (l *Log) start(cfg Config) error {
-	conf := raftConfig(cfg)
+func (l *Log) start(cfg Config, peers raft.Transport) error {
+	conf := raftConfig(cfg, l.member)
 	logs, err := raft.NewLogCache(cachedLogs, l.disk)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
-	if cfg.Bootstrap {
-		if err := bootstrap(conf, l.disk, cfg.Transport); err != nil {
+	l.logs = logs
+	if cfg.Bootstrap && !l.disk.identity.now().Lost {
+		if err := bootstrap(conf, l.disk, peers); err != nil {
 			return err
 		}
 	}
-	if l.raft, err = newRaft(conf, l, logs, cfg.Transport); err != nil {
-		return fmt.Errorf("start from %s: %w: %s", cfg.Dir, errors.Join(err, l.fsm.restore), l.disk.remedy())
+	if l.raft, err = newRaft(conf, l, logs, peers); err != nil {
+		return fmt.Errorf("start from %s: %w", cfg.Dir, l.judgeStart(err))
 	}
 	if l.alone() {
-		return l.electNow()
+		return l.electNow(lease(cfg))
 	}
 	return nil
 }
@@ -69,14 +73,56 @@ func newRaft(conf *raft.Config, l *Log, logs raft.LogStore, transport raft.Trans
 	return raft.NewRaft(conf, l.fsm, logs, l.disk, l.disk.snapshots, transport)
 }
 
+// judgeStart says what kept raft from starting. A snapshot that is as it was written, and cannot be read, is not damaged.
+func (l *Log) judgeStart(err error) error {
+	if failed := l.failure.err(); failed != nil {
+		return failed
+	}
+	if l.fsm.restore != nil {
+		return errors.Join(err, l.fsm.restore)
+	}
+	return damaged(err)
+}
+
+// closeTransport ends what raft would, had it started.
+func closeTransport(t raft.Transport) error {
+	if closer, ok := t.(raft.WithClose); ok {
+		return closer.Close()
+	}
+	return nil
+}
+
 // bootstrap makes a fresh directory a cluster of one. One that holds a cluster already is left alone.
 func bootstrap(conf *raft.Config, d *disk, transport raft.Transport) error {
-	self := raft.Server{Suffrage: raft.Voter, ID: conf.LocalID, Address: transport.LocalAddr()}
-	err := raft.BootstrapCluster(conf, d, d, d.snapshots, transport, raft.Configuration{Servers: []raft.Server{self}})
-	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+	members := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: conf.LocalID, Address: transport.LocalAddr()}}}
+	err := raft.BootstrapCluster(conf, d, d, d.snapshots, transport, members)
+	if errors.Is(err, raft.ErrCantBootstrap) {
+		err = finishBootstrap(d, members)
+	}
+	if err != nil {
 		return fmt.Errorf("bootstrap %s: %w", d.dir, err)
 	}
 	return nil
+}
+
+// bootstrapTerm is the term that raft.BootstrapCluster writes first, and that of the log's first entry, which it writes then.
+const bootstrapTerm = 1
+
+// finishBootstrap writes the first entry of a log whose server was killed when it had written the term alone. Raft takes that for a
+// cluster that exists; it has no member, and would never have a leader.
+func finishBootstrap(d *disk, members raft.Configuration) error {
+	last, err := d.LastIndex()
+	if err != nil {
+		return err
+	}
+	taken, err := d.snapshots.List()
+	if err != nil || last > 0 || len(taken) > 0 {
+		return err
+	}
+	if term, err := d.GetUint64([]byte(termKey)); err != nil || term != bootstrapTerm {
+		return err
+	}
+	return d.StoreLog(&raft.Log{Index: 1, Term: bootstrapTerm, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(members)})
 }
 
 // alone says whether this server is the only voter.
@@ -86,7 +132,7 @@ func (l *Log) alone() bool {
 		return false
 	}
 	for _, server := range future.Configuration().Servers {
-		if server.ID != raft.ServerID(l.id) && server.Suffrage == raft.Voter {
+		if server.ID != l.member && server.Suffrage == raft.Voter {
 			return false
 		}
 	}
@@ -95,10 +141,10 @@ func (l *Log) alone() bool {
 
 // electNow spares a server that has nobody to hear from the wait for a leader's heartbeat: raft looks again at once when
 // the timeout becomes shorter.
-func (l *Log) electNow() error {
+func (l *Log) electNow(shorter time.Duration) error {
 	usual := l.raft.ReloadableConfig()
 	short := usual
-	short.HeartbeatTimeout = leaseTimeout
+	short.HeartbeatTimeout = shorter
 	return errors.Join(l.raft.ReloadConfig(short), l.raft.ReloadConfig(usual))
 }
 

@@ -48,10 +48,20 @@ func orphanIn[T object.Object](o T) []string {
 	return values
 }
 
+// Level is the format level that the cluster has reached. One from before there were levels, and one that is not known yet,
+// have the first.
+func Level(r state.Reader) int {
+	for c := range state.List[*object.Cluster](r, "") {
+		return max(1, c.Status.Level)
+	}
+	return 1
+}
+
 // Schema holds every kind and every index above.
 func Schema() *state.Schema {
 	s := &state.Schema{}
-	for _, k := range object.Kinds() {
+	state.SetLevels(s, state.Levels{Known: object.Level, Reached: Level})
+	for _, k := range object.Stored() {
 		state.Register(s, k)
 	}
 	state.AddIndex(s, PodsByNode)
@@ -62,4 +72,16 @@ func Schema() *state.Schema {
 	state.AddIndex(s, EventsByObject)
 	state.AddIndex(s, ServicesByClusterIP)
 	return s
+}
+
+// ServerAddresses lists where the servers are reached, as host:port, in the order of their names; those left out that are not
+// members yet.
+func ServerAddresses(r state.Reader) []string {
+	addresses := []string{}
+	for s := range state.List[*object.Server](r, "") {
+		if !s.Spec.Pending {
+			addresses = append(addresses, s.Spec.Address)
+		}
+	}
+	return addresses
 }
