@@ -49,6 +49,7 @@ func TestNoHealthyPodStopsBeforeTheImageIsThere(t *testing.T) {
 		"rolling, no bounds": strategy("100%", "100%"),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // mostly a wait for the store's writer
 			rapid.Check(t, func(rt *rapid.T) {
 				s := newSim(t, deployment.Controller(), deployment.Prepull(), replicaset.Controller())
 				s.pullsAhead(corev1.ConditionTrue, "", "docker.io/library/app:1")

@@ -337,17 +337,3 @@ func TestAFailedRolloutDoesNotFailTheRevisionThatTakesItBack(t *testing.T) {
 		})
 	}
 }
-
-func TestOnlyTheLast100RevisionsStay(t *testing.T) {
-	s := newSim(t, all()...)
-	for i := range 130 {
-		s.put(&object.Revision{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("r", i)}, Spec: object.RevisionSpec{Sequence: int64(i)}})
-	}
-	s.settle()
-	if got := state.Len[*object.Revision](s.store.View()); got != 100 {
-		t.Errorf("%d Revisions", got)
-	}
-	if _, ok := state.Get[*object.Revision](s.store.View(), state.Key{Name: "r129"}); !ok {
-		t.Error("the newest is gone")
-	}
-}

@@ -38,6 +38,7 @@ var boundsOf = map[string]struct {
 func TestRolloutStaysWithinItsBoundsInEveryOrder(t *testing.T) {
 	for name, tc := range boundsOf {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // mostly a wait for the store's writer
 			rapid.Check(t, func(rt *rapid.T) {
 				replicas, limit := int32(10), tc.of10
 				if rapid.Bool().Draw(rt, "few") {

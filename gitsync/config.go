@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mainstay-cluster/mainstay/gitsync/load"
 	"github.com/mainstay-cluster/mainstay/object"
 )
 
@@ -28,6 +29,7 @@ type Config struct {
 	Path     string        // directory of the repository that holds the manifests; "" is all of it
 	CacheDir string        // holds the bare copy of a remote repository; owned by gitsync, may be deleted at any time
 	Poll     time.Duration // 0 is DefaultPoll
+	Loader   *load.Loader  // remembers by content what was decoded; nil: each Follow begins anew, and there is no Warm
 
 	Username  string // for http(s); "" is what the URL says, else "git"
 	Token     string // for http(s); a password or an access token

@@ -1,6 +1,7 @@
 package gitsync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func newFollower(c Config, store *state.Store, metrics *Metrics, log *slog.Logge
 		return nil, err
 	}
 	return &follower{
-		Config: c, source: src, repo: repo, store: store, metrics: metrics, log: log.With("repo", repo), loader: &load.Loader{},
+		Config: c, source: src, repo: repo, store: store, metrics: metrics, log: log.With("repo", repo), loader: cmp.Or(c.Loader, &load.Loader{}),
 		hints: make(chan struct{}, 1), sighted: make(chan bool, 1),
 	}, nil
 }
@@ -101,12 +102,12 @@ func (f *follower) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.sight(true)
+		put(f.sighted, true)
 		err = src.watch(ctx, f.hints)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		f.sight(false)
+		put(f.sighted, false)
 		hint(f.hints)
 		if wait == firstRetryLocal {
 			f.log.Warn("repository cannot be watched, polling instead", "err", err, "every", localPollBlind)
@@ -119,12 +120,13 @@ func (f *follower) watch(ctx context.Context) error {
 	}
 }
 
-func (f *follower) sight(works bool) {
+// put leaves the newest value in a channel of capacity 1. It is for the only sender.
+func put[T any](to chan T, newest T) {
 	select {
-	case <-f.sighted:
+	case <-to:
 	default:
 	}
-	f.sighted <- works
+	to <- newest
 }
 
 // run looks, takes what it finds, and waits for the next occasion.

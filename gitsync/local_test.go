@@ -224,7 +224,11 @@ func TestWhatIsNoRepositoryIsSaidSo(t *testing.T) {
 	detached := newRepo(t)
 	detached.put("a", "1")
 	detached.git("checkout", "-q", "--detach")
+	reftable := newRepo(t)
+	reftable.put("a", "1")
+	reftable.git("config", "extensions.refStorage", "reftable")
 	for name, tc := range map[string]struct{ repo, want string }{
+		"reftable":           {reftable.dir, "keeps its references as reftable, which Mainstay cannot read: convert it with `git refs migrate --ref-format=files`"},
 		"below a repository": {filepath.Join(inside.dir, "apps"), "is inside the Git repository " + inside.dir},
 		"no commits":         {newRepo(t).dir, "has no commits yet"},
 		"detached":           {detached.dir, "HEAD names no branch: choose one with --branch; it has main"},

@@ -128,9 +128,10 @@ func (f *follower) cluster(tx *state.Txn) *object.Cluster {
 	return cluster
 }
 
-// setStatus writes only a change.
+// setStatus writes only a change. Store and conditions are others' to write.
 func setStatus(tx *state.Txn, cluster *object.Cluster, status object.ClusterStatus) {
 	changed := cluster.DeepCopy()
+	status.Store, status.Conditions = cluster.Status.Store, cluster.Status.Conditions
 	changed.Status = status
 	tx.SetStatus(changed)
 }

@@ -35,6 +35,12 @@ func (s *localSource) watch(ctx context.Context, hints chan<- struct{}) error {
 	if err := add(watcher, slices.Concat(roots, []string{filepath.Dir(heads)}), heads); err != nil {
 		return fmt.Errorf("%w: %w", errNoWatch, err)
 	}
+	return hintAtEach(ctx, watcher, roots, heads, hints)
+}
+
+// hintAtEach hints at every event, and at the start, until there is nothing more to watch. The first of roots is the repository's.
+func hintAtEach(ctx context.Context, watcher *fsnotify.Watcher, roots []string, heads string, hints chan<- struct{}) error {
+	gitDir := roots[0]
 	self, err := os.Stat(gitDir)
 	if err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/json"
 
@@ -44,8 +43,8 @@ func Controller(setDefaults func(object.Object)) engine.Controller {
 	}
 }
 
-// restorable says whether objects of a kind are made from their Source. The Cluster is not: it is always there.
-func restorable(kind object.Kind) bool { return kind.Declarable && kind.Kind != "Cluster" }
+// restorable says whether objects of a kind are made from their Source. What is always there is not.
+func restorable(kind object.Kind) bool { return kind.Declarable && !kind.Singleton }
 
 // sourceOf names the Source of an object that has just gone.
 func sourceOf(kind object.Kind) engine.KeysOf[object.Object] {
@@ -84,7 +83,7 @@ func restore(tx *state.Txn, key state.Key, setDefaults func(object.Object)) erro
 }
 
 func hasNamespace(r state.Reader, namespace string) bool {
-	if namespace == "" || namespace == metav1.NamespaceDefault {
+	if namespace == "" || object.IsOwnNamespace(namespace) {
 		return true
 	}
 	_, ok := state.Get[*corev1.Namespace](r, state.Key{Name: namespace})

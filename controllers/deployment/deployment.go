@@ -12,8 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mainstay-cluster/mainstay/controllers/engine"
-	"github.com/mainstay-cluster/mainstay/controllers/event"
 	"github.com/mainstay-cluster/mainstay/state"
+	"github.com/mainstay-cluster/mainstay/state/event"
 )
 
 // workers hides the log's latency: transactions of different Deployments share its entries.

@@ -1,6 +1,8 @@
 package deployment
 
 import (
+	"slices"
+
 	appsv1 "k8s.io/api/apps/v1"
 )
 
@@ -22,6 +24,10 @@ func (r *rollout) roll() {
 
 // scaleDownOld first drops old Pods that are not available, then available ones as far as enough others are.
 func (r *rollout) scaleDownOld() {
+	if !slices.ContainsFunc(r.old(), func(rs *appsv1.ReplicaSet) bool { return replicas(rs) > 0 }) {
+		r.waits = r.missingImages()
+		return // without looking at what may be thousands of Pods
+	}
 	floor := r.wanted() - r.maxUnavailable()
 	all, _ := r.totals()
 	unavailable := replicas(r.current) - r.available(r.current)

@@ -26,7 +26,6 @@ func (r *rollout) report() time.Duration {
 	r.sum()
 	r.judgeAvailability()
 	r.judgeProgress()
-	r.passOnFailure()
 	reported := r.d.DeepCopy()
 	reported.Status = *r.status
 	r.tx.SetStatus(reported)
@@ -171,23 +170,6 @@ func (r *rollout) notePause() {
 	case !r.d.Spec.Paused && paused:
 		r.condition(appsv1.DeploymentProgressing, corev1.ConditionUnknown, reasonResumed, "Deployment is resumed")
 	}
-}
-
-// passOnFailure shows a ReplicaSet's failure, the current one's first, as the Deployment's.
-func (r *rollout) passOnFailure() {
-	sets := r.old()
-	if r.current != nil {
-		sets = append([]*appsv1.ReplicaSet{r.current}, sets...)
-	}
-	for _, rs := range sets {
-		for _, c := range rs.Status.Conditions {
-			if c.Type == appsv1.ReplicaSetReplicaFailure {
-				r.condition(appsv1.DeploymentReplicaFailure, c.Status, c.Reason, c.Message)
-				return
-			}
-		}
-	}
-	r.remove(appsv1.DeploymentReplicaFailure)
 }
 
 // progress says that the rollout got on just now, whatever was said before.

@@ -2,7 +2,6 @@ package endpoints
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,15 +22,12 @@ func listed(pod *corev1.Pod) bool { return pod.Status.PodIP != "" && !podcontrol
 
 // byPorts groups the Pods by what the Service's ports are there. The order of groups and endpoints is fixed.
 func byPorts(svc *corev1.Service, pods []*corev1.Pod) []group {
-	at := map[string]int{}
 	var groups []group
 	for _, pod := range pods {
 		ports := portsOf(svc, pod)
-		id := fmt.Sprint(portNumbers(ports))
-		i, ok := at[id]
-		if !ok {
+		i := slices.IndexFunc(groups, func(g group) bool { return slices.EqualFunc(g.ports, ports, samePort) })
+		if i < 0 {
 			i = len(groups)
-			at[id] = i
 			groups = append(groups, group{ports: ports})
 		}
 		groups[i].endpoints = append(groups[i].endpoints, endpointOf(svc, pod))
@@ -39,12 +35,9 @@ func byPorts(svc *corev1.Service, pods []*corev1.Pod) []group {
 	return groups
 }
 
-func portNumbers(ports []discoveryv1.EndpointPort) []string {
-	numbers := make([]string, len(ports))
-	for i, p := range ports {
-		numbers[i] = fmt.Sprintf("%s:%s:%d", *p.Name, *p.Protocol, *p.Port)
-	}
-	return numbers
+// samePort compares what Pods can differ in.
+func samePort(a, b discoveryv1.EndpointPort) bool {
+	return *a.Name == *b.Name && *a.Protocol == *b.Protocol && *a.Port == *b.Port
 }
 
 // portsOf resolves the Service's ports at one Pod, without those whose name the Pod does not have.

@@ -11,12 +11,13 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/mainstay-cluster/mainstay/controllers/engine"
+	"github.com/mainstay-cluster/mainstay/object/kube"
 	"github.com/mainstay-cluster/mainstay/state"
 	"github.com/mainstay-cluster/mainstay/state/tables"
 )
 
 // manager is the value of the managed-by label on our slices.
-const manager = "endpointslice.mainstay.dev"
+const manager = kube.EndpointSliceManager
 
 const workers = 8
 

@@ -147,6 +147,33 @@ func TestOnePodsChangeWritesOneSlice(t *testing.T) {
 	}
 }
 
+func TestAServiceWithoutEndpointsHasOneEmptySlice(t *testing.T) {
+	store := statetest.New(t, service(asIs))
+	count := func(want string) {
+		t.Helper()
+		settle(t, store)
+		before := store.View().Version
+		settle(t, store)
+		if store.View().Version != before {
+			t.Error("slices were written again although nothing changed")
+		}
+		got := fmt.Sprint(state.Len[*discoveryv1.EndpointSlice](store.View()), shown(store))
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	count("1 []")
+	statetest.Put(t, store, pod("a", "10.0.0.1", 8080, corev1.ConditionTrue))
+	statetest.Put(t, store, pod("b", "10.0.0.2", 9090, corev1.ConditionTrue))
+	count("2 [10.0.0.1:8080 true/true/false a 10.0.0.2:9090 true/true/false b]")
+	statetest.Update(t, store, func(tx *state.Txn) {
+		for p := range state.List[*corev1.Pod](tx, "default") {
+			tx.Delete(p)
+		}
+	})
+	count("1 []")
+}
+
 func TestSlicesGoWithTheirServiceAndForeignOnesStay(t *testing.T) {
 	foreign := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "foreign",
 		Labels: map[string]string{discoveryv1.LabelServiceName: "web"}}, AddressType: discoveryv1.AddressTypeIPv4}

@@ -23,6 +23,10 @@ const maxPrefix = 57
 // write brings the slices of svc in line with groups. An endpoint stays in the slice that it is in, so that one Pod's
 // change rewrites one slice.
 func write(tx *state.Txn, svc *corev1.Service, present []*discoveryv1.EndpointSlice, groups []group) {
+	if len(groups) == 0 {
+		keepOne(tx, svc, present)
+		return
+	}
 	unused := slices.Clone(present)
 	for _, g := range groups {
 		var mine []*discoveryv1.EndpointSlice
@@ -36,6 +40,19 @@ func write(tx *state.Txn, svc *corev1.Service, present []*discoveryv1.EndpointSl
 		unused = append(unused, writeGroup(tx, svc, mine, g)...)
 	}
 	for _, s := range unused {
+		tx.Delete(s)
+	}
+}
+
+// keepOne leaves a Service without endpoints one slice that says so, as Kubernetes does: readers tell it from a Service
+// that nobody has looked at yet.
+func keepOne(tx *state.Txn, svc *corev1.Service, present []*discoveryv1.EndpointSlice) {
+	if len(present) == 0 {
+		tx.Create(build(svc, nil, nil))
+		return
+	}
+	rewrite(tx, svc, present[0], nil)
+	for _, s := range present[1:] {
 		tx.Delete(s)
 	}
 }
@@ -103,10 +120,10 @@ func build(svc *corev1.Service, ports []discoveryv1.EndpointPort, endpoints []di
 }
 
 func rewrite(tx *state.Txn, svc *corev1.Service, s *discoveryv1.EndpointSlice, endpoints []discoveryv1.Endpoint) {
-	changed := s.DeepCopy()
+	changed := *s // what is replaced need not be copied: there may be very many endpoints
 	changed.Labels, changed.Endpoints = labelsOf(svc), endpoints
 	changed.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(svc, object.KindOf(svc).GroupVersionKind)}
-	tx.Update(changed)
+	tx.Update(&changed)
 }
 
 // labelsOf are the Service's labels and Kubernetes' own.

@@ -23,6 +23,15 @@ const (
 	retryMost  = 30 * time.Second
 )
 
+// A key that takes long to decide, since it looks at thousands of objects, rests before it is looked at again, however many
+// of them change meanwhile: restFactor times as long as it took, so that one key never takes more than a fifth of a core. What
+// takes less than restFrom does not rest: a timer costs more than that.
+const (
+	restFactor = 4
+	restFrom   = 5 * time.Millisecond
+	restMost   = time.Second
+)
+
 // Reconcile brings what the object at key owns in line with it. It reads and writes only tx, may be called any number of
 // times, for keys of objects that are gone too, and is called again after `again` if that is positive. An error discards
 // the transaction; the key is tried again later.
@@ -93,9 +102,9 @@ func (w *worker) run(ctx context.Context) error {
 		if !ok {
 			return context.Cause(ctx)
 		}
-		again, err := w.reconcile(ctx, key)
+		again, took, err := w.reconcile(ctx, key)
 		if err == nil {
-			w.queue.done(key, again)
+			w.queue.done(key, again, restAfter(took))
 			continue
 		}
 		retry := w.queue.failed(key)
@@ -105,14 +114,25 @@ func (w *worker) run(ctx context.Context) error {
 	}
 }
 
-func (w *worker) reconcile(ctx context.Context, key state.Key) (again time.Duration, err error) {
+// reconcile returns how long it took to decide besides, without what it took to write.
+func (w *worker) reconcile(ctx context.Context, key state.Key) (again, took time.Duration, err error) {
 	start := time.Now()
 	_, err = w.store.Update(ctx, func(tx *state.Txn) (err error) {
+		began := time.Now()
 		again, err = w.Reconcile(tx, key, start)
+		took += time.Since(began)
 		return err
 	})
 	w.metrics.duration.Observe(time.Since(start).Seconds())
-	return again, err
+	return again, took, err
+}
+
+// restAfter is how long a key rests that took so long to decide.
+func restAfter(took time.Duration) time.Duration {
+	if took < restFrom {
+		return 0
+	}
+	return min(restFactor*took, restMost)
 }
 
 // report says that a key failed. A lost race and a term that has not begun pass by themselves.

@@ -24,7 +24,8 @@ type queue struct {
 // item is what is known of a key that is queued, running, failing or waiting for its time.
 type item struct {
 	queued, running bool
-	dirty           bool // added while running
+	resting         bool // until the timer fires
+	dirty           bool // added while running or resting
 	failures        int  // in a row
 	timer           *time.Timer
 }
@@ -53,7 +54,7 @@ func (q *queue) item(key state.Key) *item {
 func (q *queue) push(key state.Key, it *item) {
 	switch {
 	case q.closed || it.queued:
-	case it.running:
+	case it.running || it.resting:
 		it.dirty = true
 	default:
 		it.queued = true
@@ -82,13 +83,24 @@ func (q *queue) get() (state.Key, bool) {
 	return key, true
 }
 
-// done ends the work on a key that succeeded; it comes again after `again` if that is positive.
-func (q *queue) done(key state.Key, again time.Duration) {
+// done ends the work on a key that succeeded; it comes again after `again` if that is positive, and not before it has rested,
+// whatever changes, unless `again` is sooner.
+func (q *queue) done(key state.Key, again, rest time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items[key]
 	it.failures = 0
-	q.release(key, it, again)
+	if again > 0 && again <= rest {
+		rest = 0
+	}
+	q.release(key, it, again, rest)
+}
+
+// rested ends a key's rest. It comes again after `again` if that is positive, or at once if it was added meanwhile.
+func (q *queue) rested(key state.Key, again time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.release(key, q.items[key], again, 0)
 }
 
 // failed ends the work on a key that failed and returns after how long it comes again.
@@ -101,14 +113,16 @@ func (q *queue) failed(key state.Key) time.Duration {
 		delay = min(retryFirst<<it.failures, retryMost)
 	}
 	it.failures++
-	q.release(key, it, delay)
+	q.release(key, it, delay, 0)
 	return delay
 }
 
-func (q *queue) release(key state.Key, it *item, after time.Duration) {
-	it.running = false
+func (q *queue) release(key state.Key, it *item, after, rest time.Duration) {
+	it.running, it.resting = false, rest > 0
 	switch {
 	case q.closed:
+	case it.resting:
+		it.timer = time.AfterFunc(rest, func() { q.rested(key, after-rest) })
 	case it.dirty:
 		it.dirty = false
 		q.push(key, it)

@@ -14,7 +14,7 @@ const burst = 500
 
 // Controllers returns one controller for each kind of garbage.
 func Controllers() []engine.Controller {
-	return []engine.Controller{ownedPods(), ownedReplicaSets(), namespaces(), orphans(), finished(), events()}
+	return []engine.Controller{ownedPods(), ownedReplicaSets(), namespaces(), orphans(), finished(), events(), tokens()}
 }
 
 // activated says whether a revision has ever been brought into force here. Before that, the store knows only what nodes

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mainstay-cluster/mainstay/controllers/engine"
 	"github.com/mainstay-cluster/mainstay/controllers/podcontrol"
@@ -38,10 +37,10 @@ func addMissing(r state.Reader, o object.Object, add func(state.Key)) {
 	}
 }
 
-// missing says whether a namespace does not exist. The default one always does. The Sources of cluster-scoped objects are in
+// missing says whether a namespace does not exist. The cluster's own always do. The Sources of cluster-scoped objects are in
 // none at all, which is not one that is missing.
 func missing(r state.Reader, key state.Key) bool {
-	if key.Name == "" || key.Name == metav1.NamespaceDefault {
+	if key.Name == "" || object.IsOwnNamespace(key.Name) {
 		return false
 	}
 	_, ok := state.Get[*corev1.Namespace](r, key)

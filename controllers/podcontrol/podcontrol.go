@@ -9,39 +9,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/mainstay-cluster/mainstay/object"
 	"github.com/mainstay-cluster/mainstay/state"
 )
-
-// defaultGrace is Kubernetes' default of terminationGracePeriodSeconds.
-const defaultGrace = 30
 
 // Delete deletes a Pod: at once if no node can have it, else by a deletion timestamp, on which its node stops it, reports
 // it removed, and so ends it. A Pod that is being deleted already is left alone.
 func Delete(tx *state.Txn, pod *corev1.Pod, now time.Time) {
-	if !hasNode(tx, pod) {
+	if _, ok := state.Get[*corev1.Node](tx, state.Key{Name: pod.Spec.NodeName}); !ok {
 		tx.Delete(pod)
 		return
 	}
-	if pod.DeletionTimestamp != nil {
-		return
+	if pod.DeletionTimestamp == nil {
+		tx.Update(object.Terminating(pod, now))
 	}
-	grace := int64(defaultGrace)
-	if pod.Spec.TerminationGracePeriodSeconds != nil {
-		grace = *pod.Spec.TerminationGracePeriodSeconds
-	}
-	dying := pod.DeepCopy()
-	at := metav1.NewTime(now.Truncate(time.Second).Add(time.Duration(grace) * time.Second))
-	dying.DeletionTimestamp, dying.DeletionGracePeriodSeconds = &at, &grace
-	tx.Update(dying)
-}
-
-// hasNode says whether a node may be running the Pod.
-func hasNode(r state.Reader, pod *corev1.Pod) bool {
-	if pod.Spec.NodeName == "" {
-		return false
-	}
-	_, ok := state.Get[*corev1.Node](r, state.Key{Name: pod.Spec.NodeName})
-	return ok
 }
 
 // Finished says whether the Pod has run to its end and never runs again.

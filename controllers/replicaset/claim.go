@@ -13,9 +13,11 @@ import (
 	"github.com/mainstay-cluster/mainstay/state/tables"
 )
 
-// claim lets go of Pods that the selector no longer selects and takes in those without a controller that it does.
-func claim(tx *state.Txn, rs *appsv1.ReplicaSet) {
-	for _, pod := range owned(tx, rs, podcontrol.Active) {
+// claim lets go of Pods that the selector no longer selects and takes in those without a controller that it does. It returns
+// the active Pods that rs owns then.
+func claim(tx *state.Txn, rs *appsv1.ReplicaSet) []*corev1.Pod {
+	before, active := tx.Writes(), owned(tx, rs, podcontrol.Active)
+	for _, pod := range active {
 		if !podcontrol.Selects(rs.Spec.Selector, pod.Labels) {
 			release(tx, rs, pod)
 		}
@@ -26,6 +28,10 @@ func claim(tx *state.Txn, rs *appsv1.ReplicaSet) {
 		adopted.OwnerReferences = append(adopted.OwnerReferences, *metav1.NewControllerRef(rs, gvk))
 		tx.Update(adopted)
 	}
+	if tx.Writes() > before {
+		return owned(tx, rs, podcontrol.Active)
+	}
+	return active
 }
 
 func release(tx *state.Txn, rs *appsv1.ReplicaSet, pod *corev1.Pod) {

@@ -15,8 +15,12 @@ import (
 	"github.com/mainstay-cluster/mainstay/state/tables"
 )
 
-// burst is how many Pods one transaction creates or deletes at most: Kubernetes' number, and 1 MB of log.
-const burst = 500
+// burst is how many Pods one transaction creates or deletes at most: Kubernetes' number, and 1 MB of log. Each transaction looks
+// at all Pods there are, so where there are thousands it takes half as many again, up to burstMost.
+const (
+	burst     = 500
+	burstMost = 5000
+)
 
 // workers hides the log's latency: transactions of different ReplicaSets share its entries.
 const workers = 16
@@ -54,9 +58,9 @@ func reconcile(tx *state.Txn, key state.Key, now time.Time) (time.Duration, erro
 	if !ok || rs.DeletionTimestamp != nil {
 		return 0, nil
 	}
-	claim(tx, rs)
+	active := claim(tx, rs)
 	before := tx.Writes()
-	missing := scale(tx, rs, now)
+	missing := scale(tx, rs, active, now)
 	if tx.Writes() > before {
 		tx.Require(rs) // Replicas changed meanwhile? Then decide again.
 	}
@@ -67,19 +71,20 @@ func reconcile(tx *state.Txn, key state.Key, now time.Time) (time.Duration, erro
 	return next, nil
 }
 
-// scale creates or deletes Pods, burst at most. It says whether more remain to be.
-func scale(tx *state.Txn, rs *appsv1.ReplicaSet, now time.Time) (more bool) {
-	active := owned(tx, rs, podcontrol.Active)
-	diff := replicas(rs) - len(active)
+// scale creates Pods or deletes active ones, one burst of them at most. It says whether more remain to be.
+func scale(tx *state.Txn, rs *appsv1.ReplicaSet, active []*corev1.Pod, now time.Time) (more bool) {
+	diff, most := replicas(rs)-len(active), min(max(burst, len(active)/2), burstMost)
 	switch {
 	case diff > 0:
-		create(tx, rs, min(diff, burst), now)
+		create(tx, rs, min(diff, most), now)
 	case diff < 0:
-		remove(tx, rs, surplus(tx, rs, active, min(-diff, burst)), now)
+		remove(tx, rs, surplus(tx, rs, active, min(-diff, most)), now)
 	}
-	return max(diff, -diff) > burst
+	return max(diff, -diff) > most
 }
 
+// create makes n Pods. Nothing can refuse one: there are no quotas and no admission, the template was validated in its commit, and a
+// name that was taken meanwhile only makes the transaction run again. So there is no condition ReplicaFailure, here or on a Deployment.
 func create(tx *state.Txn, rs *appsv1.ReplicaSet, n int, now time.Time) {
 	names := make([]string, n)
 	for i := range n {

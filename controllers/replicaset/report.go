@@ -9,9 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/mainstay-cluster/mainstay/controllers/event"
 	"github.com/mainstay-cluster/mainstay/controllers/podcontrol"
 	"github.com/mainstay-cluster/mainstay/state"
+	"github.com/mainstay-cluster/mainstay/state/event"
 	"github.com/mainstay-cluster/mainstay/state/tables"
 )
 

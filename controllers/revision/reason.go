@@ -21,18 +21,25 @@ func worst(r state.Reader, sets iter.Seq[*appsv1.ReplicaSet]) string {
 		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	for _, rs := range newestFirst {
-		for pod := range state.ListBy(r, tables.PodsByOwner, string(rs.UID)) {
-			if why := stuck(pod); why != "" && lacking(pod) {
-				return fmt.Sprintf("Pod %s: %s", pod.Name, reason(r, pod))
-			}
-		}
-		for pod := range state.ListBy(r, tables.PodsByOwner, string(rs.UID)) {
-			if why := reason(r, pod); why != "" && lacking(pod) {
-				return fmt.Sprintf("Pod %s: %s", pod.Name, why)
-			}
+		if pod, ok := worstOf(r, rs); ok {
+			return fmt.Sprintf("Pod %s: %s", pod.Name, reason(r, pod))
 		}
 	}
 	return ""
+}
+
+// worstOf is the first Pod of a ReplicaSet that cannot go on, or if none is, the first that there is anything to say of.
+func worstOf(r state.Reader, rs *appsv1.ReplicaSet) (found *corev1.Pod, ok bool) {
+	for pod := range state.ListBy(r, tables.PodsByOwner, string(rs.UID)) {
+		switch {
+		case !lacking(pod):
+		case stuck(pod) != "":
+			return pod, true
+		case found == nil && reason(r, pod) != "":
+			found = pod
+		}
+	}
+	return found, found != nil
 }
 
 // reason says why a Pod is not ready: that it is stuck, or that it runs and with what words its probe fails. It is "" for one

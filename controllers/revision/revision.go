@@ -73,9 +73,9 @@ func judge(status *object.RevisionStatus, open []workload, now metav1.Time) {
 		if status.Phase != object.RevisionFailed {
 			status.EndedAt = &now
 		}
-		status.Phase, status.Message = object.RevisionFailed, open[failed].why
+		status.Phase, status.Message = object.RevisionFailed, open[failed].say()
 	default:
-		status.Message = open[0].why
+		status.Message = open[0].say()
 		if more := len(open) - 1; more > 0 {
 			status.Message += fmt.Sprintf(" (and %d more)", more)
 		}

@@ -2,6 +2,7 @@ package revision
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -16,8 +17,19 @@ import (
 
 // workload is one that the repository declares and that is not as it should be.
 type workload struct {
-	why    string // names it, and the Pod it waits for
+	why string // names it, and the Pod it waits for if worst does not
+	// worst names the Pod it waits for, "" for none; nil is none. It looks at every Pod, so only the one that is told of is asked.
+	worst  func() string
+	end    string // of the sentence
 	failed bool   // it missed its deadline
+}
+
+func (w *workload) say() string {
+	said := w.why
+	if w.worst != nil {
+		said = join(said, w.worst())
+	}
+	return said + w.end
 }
 
 // unfinished lists the declared workloads that are not up to date and available, in a fixed order.
@@ -56,17 +68,16 @@ func deployment(r state.Reader, key state.Key) *workload {
 	case s.UpdatedReplicas == wanted && s.Replicas == wanted && s.AvailableReplicas == wanted:
 		return nil
 	}
-	why := fmt.Sprintf("Deployment %s: %s", key, shortfall(d, wanted))
-	sets := state.ListBy(r, tables.ReplicaSetsByOwner, string(d.UID))
-	if reason := worst(r, sets); reason != "" {
-		why += ": " + reason
+	w := &workload{
+		why:   fmt.Sprintf("Deployment %s: %s", key, shortfall(d, wanted)),
+		worst: func() string { return worst(r, state.ListBy(r, tables.ReplicaSetsByOwner, string(d.UID))) },
 	}
 	for _, c := range s.Conditions {
 		if c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse && c.Reason == "ProgressDeadlineExceeded" {
-			return &workload{why: why + fmt.Sprintf(" (no progress for %d s)", *d.Spec.ProgressDeadlineSeconds), failed: true}
+			w.end, w.failed = fmt.Sprintf(" (no progress for %d s)", *d.Spec.ProgressDeadlineSeconds), true
 		}
 	}
-	return &workload{why: why}
+	return w
 }
 
 // shortfall says in numbers what a Deployment lacks.
@@ -100,11 +111,10 @@ func replicaSet(r state.Reader, key state.Key) *workload {
 	if rs.Status.ObservedGeneration >= rs.Generation && rs.Status.Replicas == wanted && rs.Status.AvailableReplicas == wanted {
 		return nil
 	}
-	why := fmt.Sprintf("ReplicaSet %s: %d of %d Pods available", key, rs.Status.AvailableReplicas, wanted)
-	if reason := worst(r, func(yield func(*appsv1.ReplicaSet) bool) { yield(rs) }); reason != "" {
-		why += ": " + reason
+	return &workload{
+		why:   fmt.Sprintf("ReplicaSet %s: %d of %d Pods available", key, rs.Status.AvailableReplicas, wanted),
+		worst: func() string { return worst(r, slices.Values([]*appsv1.ReplicaSet{rs})) },
 	}
-	return &workload{why: why}
 }
 
 // bare is a Pod that the repository declares by itself.

@@ -11,9 +11,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mainstay-cluster/mainstay/controllers/engine"
-	"github.com/mainstay-cluster/mainstay/controllers/event"
 	"github.com/mainstay-cluster/mainstay/object"
 	"github.com/mainstay-cluster/mainstay/state"
+	"github.com/mainstay-cluster/mainstay/state/event"
 )
 
 // burst is how many Services one transaction changes at most.

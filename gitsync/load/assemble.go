@@ -45,9 +45,9 @@ func identityOf(kind object.Kind, obj object.Object) identity {
 
 func (i identity) shown() string {
 	if i.namespace == "" {
-		return shorten(i.name)
+		return object.Shorten(i.name)
 	}
-	return shorten(i.namespace) + "/" + shorten(i.name)
+	return object.Shorten(i.namespace) + "/" + object.Shorten(i.name)
 }
 
 // assemble puts the manifests of a tree together and checks what only shows in all of them.
@@ -69,7 +69,11 @@ func assemble(prefix string, walked *found, manifests []*manifest) (Set, []objec
 			all = append(all, located{declaration: &m.declarations[j], path: name, file: walked.files[i].Path})
 		}
 	}
-	problems = append(problems, checkAll(all, lost)...)
+	between := checkAll(all)
+	if !lost {
+		between.checkMissing(all)
+	}
+	problems = append(problems, between.problems...)
 	if len(all) == 0 && len(problems) == 0 {
 		problems = append(problems, nothing(prefix, len(walked.files)))
 	}

@@ -9,10 +9,9 @@ import (
 	"github.com/mainstay-cluster/mainstay/object/kube"
 )
 
-// checkAll finds what is wrong between objects. With lost, some of the tree could not be read: then what seems to be missing may
-// stand there, and is not reported.
-func checkAll(all []located, lost bool) []object.Problem {
-	c := cross{byIdentity: make(map[identity]located, len(all)), owners: make(map[string]map[string][]located)}
+// checkAll finds what is wrong between objects, but for what is missing.
+func checkAll(all []located) *cross {
+	c := &cross{byIdentity: make(map[identity]located, len(all)), owners: make(map[string]map[string][]located)}
 	if len(all) > maxObjects {
 		c.problems = append(c.problems, all[maxObjects].problem(all[maxObjects].at, "", "the tree declares more than %d objects", maxObjects))
 	}
@@ -22,13 +21,15 @@ func checkAll(all []located, lost bool) []object.Problem {
 	}
 	c.claims(all)
 	c.ownership(all)
-	if !lost {
-		for _, d := range all {
-			c.namespace(d)
-			c.references(d)
-		}
+	return c
+}
+
+// checkMissing finds what all need and nobody declares. Do not ask if some of the tree could not be read: it may stand there.
+func (c *cross) checkMissing(all []located) {
+	for _, d := range all {
+		c.namespace(d)
+		c.references(d)
 	}
-	return c.problems
 }
 
 type cross struct {
@@ -54,7 +55,7 @@ func (c *cross) duplicate(d located) {
 
 // clusterPlace keeps the Cluster in one place, where people look for it.
 func (c *cross) clusterPlace(d located) {
-	if d.Kind.Kind != "Cluster" {
+	if !d.Kind.Singleton {
 		return
 	}
 	if d.file != clusterFile {
@@ -70,11 +71,11 @@ func (c *cross) clusterPlace(d located) {
 
 func (c *cross) namespace(d located) {
 	name := d.id.namespace
-	if !d.Kind.Namespaced || name == corev1.NamespaceDefault {
+	if !d.Kind.Namespaced || object.IsOwnNamespace(name) {
 		return
 	}
 	if _, ok := c.byIdentity[identity{kind: "Namespace", name: name}]; !ok {
-		c.add(d.problem(d.facts.namespace, "metadata.namespace", "namespace %q is not declared in the repository: add a Namespace of this name", shorten(name)))
+		c.add(d.problem(d.facts.namespace, "metadata.namespace", "namespace %q is not declared in the repository: add a Namespace of this name", object.Shorten(name)))
 	}
 }
 
@@ -86,7 +87,7 @@ func (c *cross) references(d located) {
 		case !ok:
 			c.add(d.problem(ref.at, ref.field, "%s %s is not declared in the repository: add it, or set optional: true", ref.kind, id.shown()))
 		case ref.key != "" && !hasKey(target.Object.Object, ref.key):
-			c.add(d.problem(ref.at, ref.field, "%s %s (%s) has no key %q in its data", ref.kind, id.shown(), target.place(), shorten(ref.key)))
+			c.add(d.problem(ref.at, ref.field, "%s %s (%s) has no key %q in its data", ref.kind, id.shown(), target.place(), object.Shorten(ref.key)))
 		}
 	}
 }
@@ -105,7 +106,7 @@ func hasKey(obj object.Object, key string) bool {
 
 // claims finds Services that want the same node port or address, and addresses that are not the cluster's to give.
 func (c *cross) claims(all []located) {
-	services := serviceRange(all)
+	services, pods := ranges(all)
 	taken := make(map[string]located)
 	for _, d := range all {
 		for _, claim := range d.facts.claims {
@@ -114,28 +115,36 @@ func (c *cross) claims(all []located) {
 				continue
 			}
 			taken[claim.what] = d
+			if ip, err := netip.ParseAddr(claim.outside); err == nil && (services.Contains(ip) || pods.Contains(ip)) {
+				c.add(d.problem(claim.at, claim.field, "%s is one of the cluster's own addresses (podCIDR %s, serviceCIDR %s): name one that leads to a node from outside", ip, pods, services))
+			}
 		}
 		if svc, ok := d.Object.Object.(*corev1.Service); ok {
 			ip, err := netip.ParseAddr(svc.Spec.ClusterIP)
 			if err == nil && services.IsValid() && !services.Contains(ip) {
 				c.add(d.problem(d.facts.claims[0].at, "spec.clusterIP", "%s is not within the cluster's serviceCIDR %s", ip, services))
 			}
+			if err == nil && services.IsValid() && ip == services.Masked().Addr().Next() {
+				c.add(d.problem(d.facts.claims[0].at, "spec.clusterIP", "%s is the first address of the cluster's serviceCIDR, which leads to its API: name another", ip))
+			}
+			if err == nil && services.IsValid() && ip == object.NameServiceAddress(services) {
+				c.add(d.problem(d.facts.claims[0].at, "spec.clusterIP", "%s is the tenth address of the cluster's serviceCIDR, at which it answers names: name another", ip))
+			}
 		}
 	}
 }
 
-func serviceRange(all []located) netip.Prefix {
-	text := kube.DefaultServiceCIDR
+// ranges are the cluster's addresses of Services and of Pods; zero where they are not valid, as validation has said.
+func ranges(all []located) (services, pods netip.Prefix) {
+	spec := object.ClusterSpec{ServiceCIDR: kube.DefaultServiceCIDR, PodCIDR: kube.DefaultPodCIDR}
 	for _, d := range all {
 		if c, ok := d.Object.Object.(*object.Cluster); ok {
-			text = c.Spec.ServiceCIDR
+			spec = c.Spec
 		}
 	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return netip.Prefix{} // validation has said so
-	}
-	return p
+	services, _ = netip.ParsePrefix(spec.ServiceCIDR)
+	pods, _ = netip.ParsePrefix(spec.PodCIDR)
+	return services, pods
 }
 
 // ownership finds workloads of a namespace that would fight over each other's Pods: the selector of one matches the template of another.

@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 // decoder fills Go values from a document as strict JSON decoding does (exact case, no unknown field, no conversion between
@@ -211,10 +213,10 @@ var (
 // meaning says what YAML takes an odd number for.
 func meaning(text string) string {
 	if n, err := strconv.ParseInt(strings.ReplaceAll(text, "_", ""), 0, 64); err == nil {
-		return fmt.Sprintf(": YAML reads %s as %d", shorten(text), n)
+		return fmt.Sprintf(": YAML reads %s as %d", object.Shorten(text), n)
 	}
 	if f, err := strconv.ParseFloat(text, 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
-		return fmt.Sprintf(": YAML reads %s as %d", shorten(text), int64(f))
+		return fmt.Sprintf(": YAML reads %s as %d", object.Shorten(text), int64(f))
 	}
 	return ""
 }
@@ -256,7 +258,7 @@ func (d *decoder) quantity(v *value, dst reflect.Value) {
 	default:
 		q, err := resource.ParseQuantity(strings.TrimSpace(v.text))
 		if err != nil {
-			d.wrong(v, "must be a quantity such as 500m or 128Mi (got %q)", shorten(v.text))
+			d.wrong(v, "must be a quantity such as 500m or 128Mi (got %q)", object.Shorten(v.text))
 			return
 		}
 		dst.Set(reflect.ValueOf(q))

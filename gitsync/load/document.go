@@ -93,7 +93,7 @@ func (r *reader) list(v *value) {
 func (r *reader) listMetadata(v *value) {
 	for i, k := range v.keys {
 		if item := v.items[i]; item.form != formNull && (item.form != formText || item.text != "") {
-			r.problems.at(k.position, "a List has no metadata of its own: remove %s", shorten(k.name))
+			r.problems.at(k.position, "a List has no metadata of its own: remove %s", object.Shorten(k.name))
 		}
 	}
 }
@@ -285,7 +285,7 @@ func title(kind object.Kind, v *value) string {
 		namespace = corev1.NamespaceDefault
 	}
 	if kind.Namespaced {
-		return kind.Kind + " " + shorten(namespace) + "/" + shorten(name)
+		return kind.Kind + " " + object.Shorten(namespace) + "/" + object.Shorten(name)
 	}
-	return kind.Kind + " " + shorten(name)
+	return kind.Kind + " " + object.Shorten(name)
 }

@@ -40,6 +40,8 @@ type claim struct {
 	what  string
 	field string
 	at    position
+	// outside is an address that must not be one of the cluster's own.
+	outside string
 }
 
 func factsOf(obj object.Object, v *value) facts {
@@ -131,5 +133,12 @@ func (f *facts) service(svc *corev1.Service, v *value) {
 		field := fmt.Sprintf("spec.ports[%d].nodePort", i)
 		_, at, _ := v.place(field)
 		f.claims = append(f.claims, claim{what: fmt.Sprintf("nodePort %d/%s", port.NodePort, port.Protocol), field: field, at: at})
+	}
+	for i, ip := range svc.Spec.ExternalIPs {
+		field := fmt.Sprintf("spec.externalIPs[%d]", i)
+		_, at, _ := v.place(field)
+		for _, port := range svc.Spec.Ports {
+			f.claims = append(f.claims, claim{what: fmt.Sprintf("externalIP %s:%d/%s", ip, port.Port, port.Protocol), field: field, at: at, outside: ip})
+		}
 	}
 }

@@ -3,7 +3,6 @@ package load
 import (
 	"bytes"
 	"compress/zlib"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -336,16 +335,5 @@ func TestADamagedRepositoryIsAnError(t *testing.T) {
 	}
 	if _, problems, err := new(Loader).Load(t.Context(), tree); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("problems %v, err %v", problems, err)
-	}
-}
-
-func TestLoadEndsWithItsContext(t *testing.T) {
-	r := newRepo(t)
-	tree := r.at(r.files(map[string]string{"a.yaml": configMap("a")}), "")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("no longer leader")
-	cancel(why)
-	if _, _, err := new(Loader).Load(ctx, tree); !errors.Is(err, why) {
-		t.Errorf("err = %v", err)
 	}
 }

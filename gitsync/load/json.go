@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 // parseJSON reads every value of a .json file; files hold one, but a stream of them is as clear.
@@ -151,7 +153,7 @@ func (r *jsonReader) object(v *value, depth int) error {
 			return midway(err)
 		}
 		if first, twice := seen[name]; twice {
-			r.problems.at(at, "key %q is set already at line %d: remove one of them", shorten(name), first.line)
+			r.problems.at(at, "key %q is set already at line %d: remove one of them", object.Shorten(name), first.line)
 			continue
 		}
 		seen[name] = at

@@ -20,7 +20,7 @@ func (r *reader) kind(v *value) (object.Kind, bool) {
 	at := v.get("kind").position
 	gv, err := schema.ParseGroupVersion(version)
 	if err != nil {
-		r.problems.at(v.get("apiVersion").position, "apiVersion %q is not of the form group/version", shorten(version))
+		r.problems.at(v.get("apiVersion").position, "apiVersion %q is not of the form group/version", object.Shorten(version))
 		return object.Kind{}, false
 	}
 	kind, known := object.ByGVK(gv.WithKind(kindName))
@@ -31,10 +31,10 @@ func (r *reader) kind(v *value) (object.Kind, bool) {
 			if same.Kind != kindName {
 				at = v.get("kind").position
 			}
-			r.problems.at(at, "%s of apiVersion %s is not known: want apiVersion: %s and kind: %s", shorten(kindName), shorten(version), same.GroupVersion(), same.Kind)
+			r.problems.at(at, "%s of apiVersion %s is not known: want apiVersion: %s and kind: %s", object.Shorten(kindName), object.Shorten(version), same.GroupVersion(), same.Kind)
 			return object.Kind{}, false
 		}
-		r.problems.at(at, "kind %s (%s) is not supported; supported are %s", shorten(kindName), shorten(version), supportedKinds())
+		r.problems.at(at, "kind %s (%s) is not supported; supported are %s", object.Shorten(kindName), object.Shorten(version), supportedKinds())
 	case !kind.Declarable:
 		r.problems.at(at, "%s objects are made by Mainstay, not declared: remove this one", kind.Kind)
 	default:
@@ -56,9 +56,9 @@ func notManifest(version, kind string) string {
 	case version == "" && kind == "":
 		return "apiVersion and kind are missing" + advice
 	case version == "":
-		return fmt.Sprintf("apiVersion is missing (kind is %s)", shorten(kind)) + advice
+		return fmt.Sprintf("apiVersion is missing (kind is %s)", object.Shorten(kind)) + advice
 	}
-	return fmt.Sprintf("kind is missing (apiVersion is %s)", shorten(version)) + advice
+	return fmt.Sprintf("kind is missing (apiVersion is %s)", object.Shorten(version)) + advice
 }
 
 // sameName finds a kind by its name in any case, whatever its group.

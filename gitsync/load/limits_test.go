@@ -77,7 +77,7 @@ func TestTooManyObjects(t *testing.T) {
 			id: identity{kind: "Namespace", name: fmt.Sprint("n", i)}}
 		all = append(all, located{declaration: d, path: fmt.Sprint(i, ".yaml")})
 	}
-	problems := checkAll(all, false)
+	problems := checkAll(all).problems
 	if len(problems) != 1 || problems[0].String() != "50000.yaml:1:1: Namespace n50000: the tree declares more than 50000 objects" {
 		t.Errorf("got %.300v", problems)
 	}

@@ -1,6 +1,8 @@
 package load
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 )
@@ -76,5 +78,16 @@ func TestPositionOfAField(t *testing.T) {
 		if line, column := set.Objects[i].Position(tc.field); line != tc.line || column != tc.column {
 			t.Errorf("%s of %s is at %d:%d, want %d:%d", tc.field, tc.name, line, column, tc.line, tc.column)
 		}
+	}
+}
+
+func TestLoadEndsWithItsContext(t *testing.T) {
+	r := newRepo(t)
+	tree := r.at(r.files(map[string]string{"a.yaml": configMap("a")}), "")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("no longer leader")
+	cancel(why)
+	if _, _, err := new(Loader).Load(ctx, tree); !errors.Is(err, why) {
+		t.Errorf("err = %v", err)
 	}
 }

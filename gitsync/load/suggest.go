@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 func unknownField(name string, known []string) string {
 	if best := closest(name, known); best != "" {
-		return fmt.Sprintf("unknown field %q (did you mean %q?)", shorten(name), best)
+		return fmt.Sprintf("unknown field %q (did you mean %q?)", object.Shorten(name), best)
 	}
-	return fmt.Sprintf("unknown field %q: check its spelling and indentation", shorten(name))
+	return fmt.Sprintf("unknown field %q: check its spelling and indentation", object.Shorten(name))
 }
 
 // closest returns the known word that name was probably meant to be, "" if none is near.
@@ -49,27 +50,6 @@ func edits(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// maxShown is how much of a repository's own text a message repeats, in characters.
-const maxShown = 64
-
-// printable replaces what could move a terminal's cursor or hide text.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '·'
-	}, s)
-}
-
-// shorten makes text of a repository fit for one line of a terminal.
-func shorten(s string) string {
-	if s = printable(s); len([]rune(s)) > maxShown {
-		return string([]rune(s)[:maxShown-1]) + "…"
-	}
-	return s
 }
 
 // atoi is for digits that a pattern has matched.

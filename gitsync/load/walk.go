@@ -21,7 +21,7 @@ type found struct {
 }
 
 func (f *found) problem(name, format string, args ...any) {
-	f.problems = append(f.problems, object.Problem{Path: printable(name), Message: fmt.Sprintf(format, args...)})
+	f.problems = append(f.problems, object.Problem{Path: object.Printable(name), Message: fmt.Sprintf(format, args...)})
 }
 
 // walk finds the manifests of a tree by its own rules: go-git's walker has no bounds, and a directory may hold anything.

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 // parseYAML reads every document of a file. What it cannot read is a problem, and ends the file.
@@ -167,7 +169,7 @@ func (b *builder) mapping(v *value, n *yaml.Node, depth int) {
 		}
 		at := position{k.Line, k.Column}
 		if first, twice := seen[name]; twice {
-			b.problems.at(at, "key %q is set already at line %d: remove one of them", shorten(name), first.line)
+			b.problems.at(at, "key %q is set already at line %d: remove one of them", object.Shorten(name), first.line)
 			continue
 		}
 		seen[name] = at
@@ -248,7 +250,7 @@ func (b *builder) tagged(n *yaml.Node) bool {
 	if n.Tag == plain[n.Kind] {
 		return true
 	}
-	b.problems.at(position{n.Line, n.Column}, "tag %s is not known: write a plain value", shorten(n.Tag))
+	b.problems.at(position{n.Line, n.Column}, "tag %s is not known: write a plain value", object.Shorten(n.Tag))
 	return false
 }
 
