@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/node/routing"
 	"github.com/mainstay-cluster/mainstay/node/runtime"
 )
 
@@ -45,7 +46,13 @@ type Config struct {
 	NodeIP  netip.Addr // zero: HostIP
 	DataDir string     // where the Pod range is kept for restarts without a server; empty: it is not
 	Client  *link.Client
+	// Learned is told where all servers are, whenever that changes; nil: nobody is.
+	Learned func(servers []string)
+	// Told is told by each poll which authority the servers have; nil: nobody is.
+	Told    func(mark string)
 	Runtime runtime.Runtime
+	Routers []routing.Router     // put the cluster's network to use here
+	Ping    routing.Ping         // see routing.Config
 	Metrics *prometheus.Registry // nil: none are registered
 	Log     *slog.Logger
 }
@@ -57,6 +64,7 @@ type agent struct {
 	group *errgroup.Group
 	pull  *puller
 	act   func() // lets the workers act; may be called repeatedly
+	store string // that the node is registered with; belongs to poll
 
 	mu       sync.Mutex
 	workers  map[types.UID]*worker // guarded by mu
@@ -88,7 +96,7 @@ func Run(ctx context.Context, cfg Config) error {
 		func(ctx context.Context) error {
 			return a.tools.looker.run(ctx, func(l look) { a.deliver(ctx, l) })
 		},
-		a.tools.looker.follow, a.tools.reporter.run, a.tools.recorder.run, a.pull.run, a.poll, a.watchNode, a.actAlone,
+		a.tools.looker.follow, a.tools.routes.Run, a.tools.reporter.run, a.tools.recorder.run, a.pull.run, a.poll, a.watchNode, a.actAlone,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}
@@ -111,9 +119,12 @@ func newAgent(cfg Config) (*agent, error) {
 	}
 	a := &agent{
 		cfg: cfg, tools: t, act: sync.OnceFunc(func() { close(t.released) }), lost: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		pull:    newPuller(cfg.Runtime, cfg.Log),
+		pull: newPuller(cfg.Runtime, cfg.Log), vitals: vitals{Strain: strain{}},
 		workers: map[types.UID]*worker{}, have: map[types.UID]string{}, buried: map[types.UID]uint64{},
 	}
+	t.routes = routing.New(routing.Config{
+		Node: cfg.Name, Client: cfg.Client, Routers: cfg.Routers, Ping: cfg.Ping, DataDir: cfg.DataDir, Log: cfg.Log, Metrics: cfg.Metrics, Troubled: a.tellNews,
+	})
 	t.reporter.acknowledged, t.reporter.lost, a.pull.changed = a.acknowledged, a.noticeLost, a.tellNews
 	return a, nil
 }
@@ -126,6 +137,7 @@ func (a *agent) firstLook(ctx context.Context) (got look, ok bool) {
 		info, err := a.info(ctx)
 		if err == nil {
 			a.vitals.Info, a.answered = info, time.Now()
+			a.vitals.Strain.note(info.Room, a.answered)
 			a.tools.allocatable = allocatable(info)
 			a.recallNetwork(ctx)
 			if got = a.tools.looker.once(ctx); got.Err == nil {
@@ -204,6 +216,7 @@ func (a *agent) employ(ctx context.Context, w *worker) {
 func (a *agent) dismissed(w *worker) {
 	a.mu.Lock()
 	delete(a.workers, w.ref.UID)
+	a.tools.routes.EndLocal(w.ref.UID)
 	a.tools.metrics.pods.Set(float64(len(a.workers)))
 	a.buried[w.ref.UID] = a.tools.looker.fence()
 	if w.desired.Gone {

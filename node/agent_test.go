@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
@@ -106,6 +105,28 @@ func TestLivenessRestarts(t *testing.T) {
 	})
 }
 
+func TestAPodThatIsBeingStoppedIsNotProbedForItsLife(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.server.bind(aPod("web", ready, func(p *corev1.Pod) {
+			app := &p.Spec.Containers[0]
+			app.LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"alive"}}}, PeriodSeconds: 1, FailureThreshold: 30}
+			app.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 20}}}
+		}))
+		c.settle()
+		c.wants("uid-web", "Running app#0:Ready")
+		c.server.delete("uid-web", 30)
+		c.settle()
+		c.answering(map[string]int{"alive": 1})
+		c.after(3 * time.Second)
+		if reasons := c.server.eventReasons("web"); slices.Contains(reasons, "Unhealthy") {
+			t.Errorf("events = %v, want none of a liveness probe", reasons)
+		}
+		c.answering(map[string]int{"ready": 1})
+		c.after(12 * time.Second)
+		c.wants("uid-web", "Running app#0:Running") // whether it is ready is still asked
+	})
+}
+
 func TestStartupProbeHoldsTheOthersBack(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.answering(map[string]int{"up": 1, "alive": 1})
@@ -118,64 +139,6 @@ func TestStartupProbeHoldsTheOthersBack(t *testing.T) {
 		c.answering(nil)
 		c.after(2 * time.Second)
 		c.wants("uid-web", "Running app#0:Ready")
-	})
-}
-
-func TestInitContainersRunInOrder(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.server.bind(aPod("web", func(p *corev1.Pod) {
-			p.Spec.InitContainers = []corev1.Container{
-				{Name: "one", Image: image1, Command: []string{"sleep", "2"}},
-				{Name: "two", Image: image1, Command: []string{"sleep", "2"}},
-			}
-		}))
-		c.after(time.Second)
-		c.wants("uid-web", "Pending one#0:Running two#0:PodInitializing app#0:PodInitializing")
-		c.after(2 * time.Second)
-		c.wants("uid-web", "Pending one#0:Completed(0) two#0:Running app#0:PodInitializing")
-		c.after(2 * time.Second)
-		c.wants("uid-web", "Running one#0:Completed(0) two#0:Completed(0) app#0:Ready")
-	})
-}
-
-func TestFailingInitContainerIsRepeated(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.server.bind(aPod("web", func(p *corev1.Pod) {
-			p.Spec.InitContainers = []corev1.Container{{Name: "one", Image: image1, Command: []string{"exit", "1"}}}
-		}))
-		c.after(3 * time.Second)
-		c.wants("uid-web", "Pending one#1:CrashLoopBackOff app#0:PodInitializing")
-		if c.starts("app") != 0 {
-			t.Error("the app container was started before its init container succeeded")
-		}
-	})
-}
-
-func TestFailingInitContainerFailsAPodThatNeverRestarts(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.server.bind(aPod("job", policy(corev1.RestartPolicyNever), func(p *corev1.Pod) {
-			p.Spec.InitContainers = []corev1.Container{{Name: "one", Image: image1, Command: []string{"exit", "1"}}}
-		}))
-		c.after(time.Minute)
-		c.wants("uid-job", "Failed one#0:Error(1) app#0:PodInitializing")
-	})
-}
-
-func TestSidecarRunsBesideAndEndsWithTheApp(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.server.bind(aPod("job", policy(corev1.RestartPolicyNever), running("sleep 10; exit 0"), func(p *corev1.Pod) {
-			always := corev1.ContainerRestartPolicyAlways
-			p.Spec.InitContainers = []corev1.Container{{Name: "proxy", Image: image1, RestartPolicy: &always}, {Name: "setup", Image: image1, Command: []string{"sleep", "3"}}}
-		}))
-		c.after(time.Second)
-		c.wants("uid-job", "Pending proxy#0:Ready setup#0:Running app#0:PodInitializing")
-		c.after(4 * time.Second)
-		c.wants("uid-job", "Running proxy#0:Ready setup#0:Completed(0) app#0:Ready")
-		c.engine.Kill(c.id("uid-job", "proxy"), 1)
-		c.after(time.Second)
-		c.wants("uid-job", "Running proxy#1:Ready setup#0:Completed(0) app#0:Ready")
-		c.after(10 * time.Second)
-		c.wants("uid-job", "Succeeded proxy#1:Completed(0) setup#0:Completed(0) app#0:Completed(0)")
 	})
 }
 
@@ -199,68 +162,6 @@ func TestRestartPolicies(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestImageThatCannotBePulledBacksOff(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.engine.SetRegistry("nowhere/app:1", errors.New("manifest unknown"))
-		c.server.bind(aPod("web", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "nowhere/app:1" }))
-		c.after(time.Second)
-		c.wants("uid-web", "Pending app#0:ErrImagePull")
-		c.after(4 * time.Second)
-		c.wants("uid-web", "Pending app#0:ImagePullBackOff")
-		c.engine.SetRegistry("nowhere/app:1", nil)
-		c.after(7 * time.Second)
-		c.wants("uid-web", "Running app#0:Ready")
-		if st := c.server.status("uid-web"); st.ContainerStatuses[0].ImageID == "" {
-			t.Error("the status has no imageID")
-		}
-	})
-}
-
-func TestImageIsPulledBeforeAnythingElse(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.server.bind(aPod("web", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "nowhere/app:1" }))
-		c.settle()
-		for _, call := range c.engine.Calls() {
-			if call.Method == "EnsureSandbox" {
-				t.Error("a sandbox was made before the image was there")
-			}
-		}
-	})
-}
-
-// P6 starts replacements before it stops anything, but a Pod one of whose images is not to be had runs what it can.
-func TestImageThatCannotBePulledBlocksOnlyItsContainer(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.server.bind(aPod("web", func(p *corev1.Pod) {
-			p.Spec.Containers = []corev1.Container{
-				{Name: "missing", Image: "nowhere/app:1"}, {Name: "bad", Image: image1, Command: []string{"/nonexistent"}}, {Name: "fine", Image: image2},
-			}
-		}), aPod("job", func(p *corev1.Pod) {
-			p.Spec.InitContainers = []corev1.Container{{Name: "setup", Image: image1, Command: []string{"sleep", "3"}}}
-			p.Spec.Containers[0].Image = "nowhere/app:1"
-		}))
-		c.settle()
-		c.wants("uid-web", "Pending missing#0:ErrImagePull bad#1:RunContainerError fine#0:Ready")
-		c.wants("uid-job", "Pending setup#0:Running app#0:PodInitializing")
-		c.after(4 * time.Second)
-		c.wants("uid-web", "Pending missing#0:ImagePullBackOff bad#1:RunContainerError fine#0:Ready")
-		c.wants("uid-job", "Pending setup#0:Completed(0) app#0:ErrImagePull")
-		c.engine.SetRegistry("nowhere/app:1", nil)
-		c.after(10 * time.Second)
-		c.wants("uid-job", "Running setup#0:Completed(0) app#0:Ready")
-	})
-}
-
-func TestImageNeverPull(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.server.bind(aPod("web", func(p *corev1.Pod) {
-			p.Spec.Containers[0].Image, p.Spec.Containers[0].ImagePullPolicy = "nowhere/app:1", corev1.PullNever
-		}))
-		c.after(5 * time.Second)
-		c.wants("uid-web", "Pending app#0:ErrImageNeverPull")
-	})
 }
 
 func TestContainerThatTheEngineCannotStart(t *testing.T) {
@@ -365,58 +266,6 @@ func TestLabelChangeTouchesNoContainer(t *testing.T) {
 		c.settle()
 		if c.id("uid-web", "app") != id || c.starts("app") != 1 {
 			t.Error("the container was replaced")
-		}
-	})
-}
-
-func TestHooks(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		var ran []string
-		c.engine.OnExec(func(_ runtime.Container, command []string) (int, []byte, error) {
-			ran = append(ran, command[0])
-			return 0, nil, nil
-		})
-		c.server.bind(aPod("web", func(p *corev1.Pod) {
-			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{
-				PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"begin"}}},
-				PreStop:   &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"end"}}},
-			}
-		}))
-		c.settle()
-		c.server.delete("uid-web", 10)
-		c.after(5 * time.Second)
-		if diff := cmp.Diff([]string{"begin", "end"}, ran); diff != "" {
-			t.Errorf("hooks (-want +got):\n%s", diff)
-		}
-	})
-}
-
-func TestFailedPostStartReplacesTheContainer(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.answering(map[string]int{"begin": 1})
-		c.server.bind(aPod("web", func(p *corev1.Pod) {
-			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"begin"}}}}
-		}))
-		c.after(5 * time.Second)
-		c.wants("uid-web", "Running app#1:CrashLoopBackOff")
-	})
-}
-
-func TestGraceIsSharedByPreStopAndTheSignal(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.engine.Behave(func(runtime.ContainerConfig) runtimetest.Behaviour { return runtimetest.Behaviour{IgnoresTerm: true} })
-		c.server.bind(aPod("web", func(p *corev1.Pod) {
-			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 6}}}
-		}))
-		c.settle()
-		c.server.delete("uid-web", 10)
-		c.after(9 * time.Second)
-		if c.id("uid-web", "app") == "" {
-			t.Error("killed before its grace period ended")
-		}
-		c.after(2 * time.Second)
-		if c.server.has("uid-web") {
-			t.Error("still there after its grace period")
 		}
 	})
 }

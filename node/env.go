@@ -11,6 +11,7 @@ import (
 	"k8s.io/kubectl/pkg/util/resource"
 
 	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/node/runtime"
 )
 
 // sources is what a container's environment is made of. A Pod's ConfigMaps and Secrets are in its own namespace.
@@ -21,6 +22,7 @@ type sources struct {
 	Allocatable corev1.ResourceList // what stands in for a limit that is not set
 	ConfigMaps  map[string]*corev1.ConfigMap
 	Secrets     map[string]*corev1.Secret
+	Services    []*corev1.Service // that the container is told of
 }
 
 func (s *sources) take(config *link.ConfigResponse) {
@@ -37,7 +39,7 @@ func (s *sources) take(config *link.ConfigResponse) {
 }
 
 // environment resolves a container's env and envFrom as Kubernetes does, in a fixed order: envFrom's names sorted, then
-// env as declared. Its errors name what is missing and never carry a value.
+// env as declared, then what tells of Services and is not declared otherwise. Its errors name what is missing and never carry a value.
 func environment(c *corev1.Container, s sources) ([]string, error) {
 	values := map[string]string{}
 	for i := range c.EnvFrom {
@@ -46,15 +48,42 @@ func environment(c *corev1.Container, s sources) ([]string, error) {
 		}
 	}
 	order := slices.Sorted(maps.Keys(values))
+	links := linkVariables(s.Services)
+	declared, err := s.declare(c, values, links)
+	if err != nil {
+		return nil, err
+	}
+	order = append(order, declared...)
+	for _, l := range links {
+		if _, declared := values[l.name]; !declared {
+			order = append(order, l.name)
+			values[l.name] = l.value
+		}
+	}
+	env := make([]string, 0, len(order))
+	for _, name := range order {
+		env = append(env, name+"="+values[name])
+	}
+	return env, nil
+}
+
+// declare takes in a container's env, and returns the names that values did not have before. A value may refer to those before
+// it and to links.
+func (s *sources) declare(c *corev1.Container, values map[string]string, links []variable) (added []string, err error) {
 	lookup := func(name string) (string, bool) {
-		v, ok := values[name]
-		return v, ok
+		if v, ok := values[name]; ok {
+			return v, true
+		}
+		i := slices.IndexFunc(links, func(l variable) bool { return l.name == name })
+		if i < 0 {
+			return "", false
+		}
+		return links[i].value, true
 	}
 	for i := range c.Env {
 		e := &c.Env[i]
-		value, found := expand(e.Value, lookup), true
+		value, found := runtime.Expand(e.Value, lookup), true
 		if e.Value == "" && e.ValueFrom != nil {
-			var err error
 			if value, found, err = s.one(c, e); err != nil {
 				return nil, err
 			}
@@ -63,15 +92,11 @@ func environment(c *corev1.Container, s sources) ([]string, error) {
 			continue
 		}
 		if _, again := values[e.Name]; !again {
-			order = append(order, e.Name)
+			added = append(added, e.Name)
 		}
 		values[e.Name] = value
 	}
-	env := make([]string, 0, len(order))
-	for _, name := range order {
-		env = append(env, name+"="+values[name])
-	}
-	return env, nil
+	return added, nil
 }
 
 // all takes in a whole ConfigMap or Secret.
@@ -197,34 +222,4 @@ func needsConfig(c *corev1.Container) bool {
 	return len(c.EnvFrom) > 0 || slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
 		return e.ValueFrom != nil && (e.ValueFrom.ConfigMapKeyRef != nil || e.ValueFrom.SecretKeyRef != nil)
 	})
-}
-
-// expand replaces $(NAME) by what lookup knows; unknown names stay as they are, and $$ is a literal $.
-func expand(text string, lookup func(string) (string, bool)) string {
-	var out strings.Builder
-	for {
-		i := strings.IndexByte(text, '$')
-		if i < 0 || i == len(text)-1 {
-			out.WriteString(text)
-			return out.String()
-		}
-		out.WriteString(text[:i])
-		text = text[i:]
-		end := strings.IndexByte(text, ')')
-		switch {
-		case text[1] == '$':
-			out.WriteByte('$')
-			text = text[2:]
-		case text[1] == '(' && end > 0:
-			value, known := lookup(text[2:end])
-			if !known {
-				value = text[:end+1]
-			}
-			out.WriteString(value)
-			text = text[end+1:]
-		default:
-			out.WriteString(text[:2])
-			text = text[2:]
-		}
-	}
 }

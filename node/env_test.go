@@ -13,20 +13,6 @@ import (
 	"github.com/mainstay-cluster/mainstay/node/link"
 )
 
-func TestExpand(t *testing.T) {
-	lookup := func(name string) (string, bool) {
-		v, ok := map[string]string{"A": "a", "B": "$(A)"}[name]
-		return v, ok
-	}
-	for in, want := range map[string]string{
-		"": "", "plain": "plain", "$(A)": "a", "x$(A)y$(A)": "xaya", "$(B)": "$(A)", "$$(A)": "$(A)", "$$$(A)": "$a", "$(C)": "$(C)", "$(A": "$(A", "$": "$", "a$": "a$", "$A": "$A", "$()": "$()", "é$é$(A)": "é$éa",
-	} {
-		if got := expand(in, lookup); got != want {
-			t.Errorf("expand(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func from(source corev1.EnvVarSource) corev1.EnvVar {
 	return corev1.EnvVar{Name: "X", ValueFrom: &source}
 }

@@ -16,27 +16,21 @@ import (
 const (
 	// minGrace is left between SIGTERM and SIGKILL whatever preStop took; Kubernetes' number.
 	minGrace = 2 * time.Second
+	// maxDrain bounds the wait for Services to turn to other Pods: servers that do not answer must not hold up a stop.
+	maxDrain = 2 * time.Second
 	// stopSlack is what the engine may take beyond the grace period before the call is given up and repeated.
 	stopSlack = 30 * time.Second
 )
 
 // hook runs a lifecycle handler.
 func hook(ctx context.Context, rt runtime.Runtime, h *corev1.LifecycleHandler, t target) error {
-	switch {
-	case h.Exec != nil:
-		return checkExec(ctx, rt, h.Exec.Command, t)
-	case h.HTTPGet != nil:
-		return checkHTTP(ctx, h.HTTPGet, t)
-	case h.TCPSocket != nil:
-		return checkTCP(ctx, h.TCPSocket, t)
-	case h.Sleep != nil:
-		if !pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second) {
-			return context.Cause(ctx)
-		}
-		return nil
-	default:
-		return errors.New("the hook has no handler")
+	if h.Sleep == nil {
+		return check(ctx, rt, corev1.ProbeHandler{Exec: h.Exec, HTTPGet: h.HTTPGet, TCPSocket: h.TCPSocket}, t)
 	}
+	if !pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second) {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // victim is an attempt to stop.
@@ -77,14 +71,22 @@ func (w *worker) preStop(ctx context.Context, pod *corev1.Pod, v victim, grace t
 	}
 }
 
+// drain lets Services turn to other Pods before this one stops to listen. A Pod without a grace period has no time for that.
+func (w *worker) drain(ctx context.Context, grace time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, min(grace, maxDrain))
+	defer cancel()
+	w.routes.Drain(ctx, w.ref.UID)
+}
+
 // stopAll ends everything: app containers together, then sidecars one by one in reverse order, all within one grace period.
 func (w *worker) stopAll(ctx context.Context, pod *corev1.Pod, victims []victim, grace time.Duration) error {
 	deadline := time.Now().Add(grace)
+	w.drain(ctx, grace)
 	var wg sync.WaitGroup
 	errs := make([]error, len(victims))
 	for i, v := range victims {
 		if !sidecar(v.Container) {
-			wg.Go(func() { errs[i] = w.stop(ctx, pod, v, grace) })
+			wg.Go(func() { errs[i] = w.stop(ctx, pod, v, max(0, time.Until(deadline))) })
 		}
 	}
 	wg.Wait()

@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mainstay-cluster/mainstay/durable"
 	"github.com/mainstay-cluster/mainstay/node/link"
 	"github.com/mainstay-cluster/mainstay/node/runtime"
 )
@@ -34,8 +35,8 @@ func (a *agent) poll(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var err error
 		if a.tookLoss() || !registered {
-			err = a.register(ctx)
-			registered, after = err == nil, 0
+			after, err = a.register(ctx)
+			registered = err == nil
 		}
 		if err == nil {
 			after, err = a.once(ctx, after)
@@ -97,14 +98,25 @@ func (a *agent) once(ctx context.Context, after uint64) (uint64, error) {
 	if err != nil {
 		return after, fmt.Errorf("poll for pods: %w", err)
 	}
-	if resp.Version < after {
+	if resp.Version < after || resp.Store != a.store {
 		a.noticeLost(errBackwards)
-		return after, fmt.Errorf("poll for pods: version %d after %d: %w", resp.Version, after, errBackwards)
+		return after, fmt.Errorf("poll for pods: version %d of store %q after %d of %q: %w", resp.Version, resp.Store, after, a.store, errBackwards)
+	}
+	a.learn(resp.Servers)
+	if a.cfg.Told != nil {
+		a.cfg.Told(resp.Authority)
 	}
 	a.apply(ctx, resp)
 	a.pull.want(resp.Pull)
 	a.act()
 	return resp.Version, nil
+}
+
+// learn takes in where the servers are, and has it kept for a restart.
+func (a *agent) learn(servers []string) {
+	if a.cfg.Client.Learn(servers) && a.cfg.Learned != nil {
+		a.cfg.Learned(servers)
+	}
 }
 
 // apply takes in what differs.
@@ -132,8 +144,8 @@ func (a *agent) apply(ctx context.Context, resp link.PodsResponse) {
 	}
 }
 
-// register tells a server what this node is and has.
-func (a *agent) register(ctx context.Context) error {
+// register tells a server what this node is and has, and returns the version in which that is known.
+func (a *agent) register(ctx context.Context) (version uint64, err error) {
 	a.settle(ctx)
 	r := link.Registration{Cluster: a.cfg.Cluster, Address: a.cfg.Address, Pods: []corev1.Pod{}}
 	for _, w := range a.all() {
@@ -146,21 +158,26 @@ func (a *agent) register(ctx context.Context) error {
 		}
 	}
 	v := a.vitals
-	v.Ahead = a.pull.ahead()
+	v.Ahead, v.RoutingError = a.pull.ahead(), a.tools.routes.Problem()
 	v.Networked = v.NetworkError == "" // the range comes with the answer, and is in use before any Pod is
 	r.Node = newNode(&a.cfg, a.tools.hostIPs, v, time.Now())
+	if a.network.PodCIDR.IsValid() {
+		r.Node.Spec.PodCIDR = a.network.PodCIDR.String()
+	}
 	keepTimes(&r.Node.Status, &a.sent)
 	a.sent = r.Node.Status
 	a.mu.Unlock()
 	got, err := a.cfg.Client.Register(ctx, r)
 	if err != nil {
-		return fmt.Errorf("register node %s: %w", a.cfg.Name, err)
+		return 0, fmt.Errorf("register node %s: %w", a.cfg.Name, err)
 	}
+	a.store = got.Store
+	a.learn(got.Servers)
 	if err := a.configure(ctx, got); err != nil {
-		return err
+		return 0, err
 	}
 	a.cfg.Log.Info("node registered", "node", a.cfg.Name, "podCIDR", got.PodCIDR, "pods", len(r.Pods), "adopted", got.Adopted)
-	return nil
+	return got.Version, nil
 }
 
 // settle gives probes of what runs already a moment to answer.
@@ -188,6 +205,11 @@ func (a *agent) configure(ctx context.Context, got link.Registered) error {
 			return fmt.Errorf("pod range of the cluster: %w", err)
 		}
 	}
+	if got.DNS != "" {
+		if network.DNS, err = netip.ParseAddr(got.DNS); err != nil {
+			return fmt.Errorf("nameserver of the cluster: %w", err)
+		}
+	}
 	a.useNetwork(ctx, network)
 	if a.cfg.DataDir == "" {
 		return nil
@@ -196,21 +218,14 @@ func (a *agent) configure(ctx context.Context, got link.Registered) error {
 	if err != nil {
 		return fmt.Errorf("encode pod range: %w", err)
 	}
-	if err := writeFile(filepath.Join(a.cfg.DataDir, networkFile), raw); err != nil {
+	err = os.MkdirAll(a.cfg.DataDir, 0o700)
+	if err == nil {
+		err = durable.ReplaceFile(filepath.Join(a.cfg.DataDir, networkFile), raw)
+	}
+	if err != nil {
 		return fmt.Errorf("keep pod range: %w", err)
 	}
 	return nil
-}
-
-// writeFile replaces a file whole or not at all.
-func writeFile(path string, raw []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	if err := os.WriteFile(path+".tmp", raw, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
 }
 
 // useNetwork puts a Pod range to use, or notes why that cannot be done: the node is then not Ready, and what runs here is

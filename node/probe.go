@@ -13,9 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -49,7 +46,7 @@ func check(ctx context.Context, rt runtime.Runtime, h corev1.ProbeHandler, t tar
 	case h.GRPC != nil:
 		return checkGRPC(ctx, h.GRPC, t)
 	default:
-		return errors.New("the probe has no handler")
+		return errors.New("there is no handler")
 	}
 }
 
@@ -209,28 +206,6 @@ func request(ctx context.Context, a *corev1.HTTPGetAction, t target) (*http.Requ
 		req.Header.Add(h.Name, h.Value)
 	}
 	return req, nil
-}
-
-func checkGRPC(ctx context.Context, a *corev1.GRPCAction, t target) error {
-	addr := net.JoinHostPort(t.IP, strconv.Itoa(int(a.Port)))
-	conn, err := grpc.NewClient("passthrough:///"+addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUserAgent(userAgent), grpc.WithNoProxy())
-	if err != nil {
-		return fmt.Errorf("connect to %s: %w", addr, err)
-	}
-	defer conn.Close()
-	service := ""
-	if a.Service != nil {
-		service = *a.Service
-	}
-	resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service}, grpc.WaitForReady(true))
-	if err != nil {
-		return fmt.Errorf("health of service %q at %s: %w", service, addr, err)
-	}
-	if resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
-		return fmt.Errorf("service unhealthy (responded with %q)", resp.GetStatus())
-	}
-	return nil
 }
 
 // probeTimeout is how long one try may take.

@@ -13,12 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc"
-	grpchealth "google.golang.org/grpc/health"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 
 	"github.com/mainstay-cluster/mainstay/node/runtime"
 	"github.com/mainstay-cluster/mainstay/node/runtime/runtimetest"
@@ -109,28 +105,6 @@ func TestTCPProbe(t *testing.T) {
 	probe.TCPSocket.Port = intstr.FromString("web")
 	if err := check(context.Background(), nil, probe, local(c)); err == nil || !strings.Contains(err.Error(), "has no port web") {
 		t.Errorf("unknown port: err = %v", err)
-	}
-}
-
-func TestGRPCProbe(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	states := grpchealth.NewServer()
-	states.SetServingStatus("good", healthpb.HealthCheckResponse_SERVING)
-	states.SetServingStatus("bad", healthpb.HealthCheckResponse_NOT_SERVING)
-	srv := grpc.NewServer()
-	healthpb.RegisterHealthServer(srv, states)
-	go func() { _ = srv.Serve(l) }()
-	defer srv.Stop()
-	for service, want := range map[string]string{"good": "", "": "", "bad": `responded with "NOT_SERVING"`, "none": "unknown service"} {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		err := check(ctx, nil, corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(portOf(t, l.Addr().String())), Service: ptr.To(service)}}, local(&corev1.Container{}))
-		cancel()
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("service %q: err = %v, want %q", service, err, want)
-		}
 	}
 }
 

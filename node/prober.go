@@ -45,10 +45,10 @@ type prober struct {
 	publish  func(result) // may be called from any goroutine
 }
 
-// run probes until ctx ends, the startup probe gives up, or there is nothing to probe.
-func (p *prober) run(ctx context.Context) {
+// run probes until ctx ends, the startup probe gives up, or there is nothing to probe. The startup and liveness probes end with vital.
+func (p *prober) run(ctx, vital context.Context) {
 	c := p.target.Container
-	if c.StartupProbe != nil && !p.passed && !p.loop(ctx, startup, c.StartupProbe) {
+	if c.StartupProbe != nil && !p.passed && !p.loop(vital, startup, c.StartupProbe) {
 		return
 	}
 	var wg sync.WaitGroup
@@ -56,7 +56,7 @@ func (p *prober) run(ctx context.Context) {
 		wg.Go(func() { p.loop(ctx, readiness, c.ReadinessProbe) })
 	}
 	if c.LivenessProbe != nil {
-		wg.Go(func() { p.loop(ctx, liveness, c.LivenessProbe) })
+		wg.Go(func() { p.loop(vital, liveness, c.LivenessProbe) })
 	}
 	wg.Wait()
 }

@@ -7,7 +7,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// syncProbes starts the probes of every attempt that runs and ends those of all others.
+// probes are those of one attempt that are under way.
+type probes struct {
+	end      context.CancelFunc // all of them
+	endVital context.CancelFunc // those whose verdict would restart the container
+}
+
+// syncProbes starts the probes of every attempt that runs and ends those of all others. Of a Pod that is being stopped only the
+// readiness probe goes on: what is on its way out is neither slow to start nor dead.
 func (w *worker) syncProbes(ctx context.Context) {
 	wanted := map[string]bool{}
 	for c := range containers(w.desired.Pod) {
@@ -16,8 +23,11 @@ func (w *worker) syncProbes(ctx context.Context) {
 			continue
 		}
 		wanted[last.ID] = true
-		if w.probers[last.ID] == nil {
+		if w.probers[last.ID].end == nil {
 			w.probe(ctx, c, last)
+		}
+		if w.desired.stop() {
+			w.probers[last.ID].endVital()
 		}
 	}
 	for id := range w.probers {
@@ -29,8 +39,8 @@ func (w *worker) syncProbes(ctx context.Context) {
 
 // endProbes ends the probes of one attempt, if it has any.
 func (w *worker) endProbes(id string) {
-	if stop := w.probers[id]; stop != nil {
-		stop()
+	if p, ok := w.probers[id]; ok {
+		p.end()
 		delete(w.probers, id)
 	}
 }
@@ -40,13 +50,14 @@ func probed(c *corev1.Container) bool {
 }
 
 func (w *worker) probe(ctx context.Context, c *corev1.Container, a *attempt) {
-	ctx, stop := context.WithCancel(ctx)
-	w.probers[a.ID] = stop
+	ctx, end := context.WithCancel(ctx)
+	vital, endVital := context.WithCancel(ctx)
+	w.probers[a.ID] = probes{end, endVital}
 	p := &prober{
 		rt: w.rt, execs: w.execs, recorder: w.recorder, pod: w.desired.Pod,
 		target: w.targetOf(c, a.ID), started: a.Started, passed: w.known.healthOf(a).Started, publish: w.hear,
 	}
-	w.probing.Go(func() { p.run(ctx) })
+	w.probing.Go(func() { p.run(ctx, vital) })
 }
 
 // targetOf is what probes and hooks of an attempt are about.

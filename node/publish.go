@@ -8,6 +8,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/node/routing"
 )
 
 // publish makes a status of what is known and reports it if it is new.
@@ -24,7 +25,9 @@ func (w *worker) publish() {
 	w.mu.Lock()
 	w.pod = &shown
 	w.mu.Unlock()
-	w.settle()
+	if w.settle() {
+		w.routes.SetLocal(w.ref.UID, routing.Local{Ready: readyIn(&s) == corev1.ConditionTrue, Address: s.PodIP})
+	}
 	if same || w.desired.Gone || !w.heard {
 		return
 	}
@@ -50,19 +53,20 @@ func (w *worker) recordBackoff(before, after *corev1.PodStatus) {
 	}
 }
 
-// settle closes settled as soon as every readiness probe of what runs has answered.
-func (w *worker) settle() {
+// settle closes settled as soon as every readiness probe of what runs has answered, and says whether they have.
+func (w *worker) settle() bool {
 	select {
 	case <-w.settled:
-		return
+		return true
 	default:
 	}
 	for c := range containers(w.desired.Pod) {
 		if last := w.known.latest(c.Name); last.alive() && !w.known.healthOf(last).Probed {
-			return
+			return false
 		}
 	}
 	close(w.settled)
+	return true
 }
 
 // measure observes how long the Pod took from its arrival until everything ran.

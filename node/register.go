@@ -31,10 +31,12 @@ const (
 // vitals is what the node's conditions are made of.
 type vitals struct {
 	Info         runtime.Info
+	Strain       strain // nil: nothing was noted
 	EngineError  string // why the engine could not be asked; empty if it could
 	Silent       time.Duration
 	Networked    bool   // the Pod range is in use
 	NetworkError string // why a known Pod range cannot be used; empty if it is, or none is known
+	RoutingError string // what of the cluster's network is not as it should be here
 	Ahead        ahead
 }
 
@@ -135,12 +137,11 @@ func conditions(v vitals, now metav1.Time) []corev1.NodeCondition {
 	if v.Ahead.Failures != "" {
 		pulled.Status, pulled.Reason, pulled.Message = corev1.ConditionFalse, "PullFailed", v.Ahead.Failures
 	}
-	all := []corev1.NodeCondition{
-		ready, engine, live, pulled,
-		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "NotMeasured"},
-		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "NotMeasured"},
-		{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "NotMeasured"},
+	routed := corev1.NodeCondition{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse, Reason: "RoutesInPlace"}
+	if v.RoutingError != "" {
+		routed.Status, routed.Reason, routed.Message = corev1.ConditionTrue, "RoutingFailed", v.RoutingError
 	}
+	all := append([]corev1.NodeCondition{ready, engine, live, pulled, routed}, v.Strain.conditions(v.Info.Room, now.Time)...)
 	for i := range all {
 		all[i].LastHeartbeatTime, all[i].LastTransitionTime = now, now
 	}

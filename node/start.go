@@ -90,7 +90,7 @@ func (w *worker) notStarted(ctx context.Context, s start, err error) (effect, er
 }
 
 // environment resolves the attempt's environment. Without a server it is made of what was last known, or else it is what
-// the attempt before ran with.
+// the attempt before ran with. What it says is no part of the container's spec: a Service that comes later restarts nothing.
 func (w *worker) environment(ctx context.Context, s start) ([]string, *link.ConfigResponse, error) {
 	config := s.config
 	if needsConfig(s.container) {
@@ -104,6 +104,11 @@ func (w *worker) environment(ctx context.Context, s start) ([]string, *link.Conf
 			return nil, nil, fmt.Errorf("fetch ConfigMaps and Secrets: %w", err)
 		}
 	}
+	services, known := w.services(ctx, s.pod)
+	if !known && s.env != nil {
+		return s.env, config, nil
+	}
+	s.sources.Services = services
 	s.sources.take(config)
 	env, err := environment(s.container, s.sources)
 	return env, config, err
@@ -133,7 +138,7 @@ func expandAll(texts []string, lookup func(string) (string, bool)) []string {
 	}
 	expanded := make([]string, len(texts))
 	for i, text := range texts {
-		expanded[i] = expand(text, lookup)
+		expanded[i] = runtime.Expand(text, lookup)
 	}
 	return expanded
 }

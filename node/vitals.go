@@ -52,8 +52,9 @@ func (a *agent) refreshNode(ctx context.Context, u urgency) {
 	defer a.mu.Unlock()
 	if err == nil {
 		a.vitals.Info = info
+		a.vitals.Strain.note(info.Room, time.Now())
 	}
-	a.vitals.Ahead = a.pull.ahead()
+	a.vitals.Ahead, a.vitals.RoutingError = a.pull.ahead(), a.tools.routes.Problem()
 	s := nodeStatus(&a.cfg, a.tools.hostIPs, a.vitals, time.Now())
 	keepTimes(&s, &a.sent)
 	if !apiequality.Semantic.DeepEqual(s, a.sent) {

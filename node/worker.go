@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/node/routing"
 	"github.com/mainstay-cluster/mainstay/node/runtime"
 )
 
@@ -26,6 +27,7 @@ type tools struct {
 	looker      *looker
 	recorder    *recorder
 	reporter    *reporter
+	routes      *routing.Follower
 	slots       *slots
 	execs       chan struct{}
 	metrics     *metrics
@@ -58,7 +60,7 @@ type worker struct {
 	adopted bool // it was on the engine before this agent came
 	heard   bool // a server has said what it wants of the Pod, so reports make sense
 	took    bool // its start was measured
-	probers map[string]context.CancelFunc
+	probers map[string]probes
 	probing sync.WaitGroup
 }
 
@@ -68,7 +70,7 @@ func newWorker(t *tools, pod *corev1.Pod) *worker {
 		tools: t, log: t.log.With("pod", pod.Namespace+"/"+pod.Name),
 		ref:  link.PodRef{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		wake: make(chan struct{}, 1), settled: make(chan struct{}),
-		desired: desired{Pod: pod}, known: newObserved(), probers: map[string]context.CancelFunc{},
+		desired: desired{Pod: pod}, known: newObserved(), probers: map[string]probes{},
 	}
 	w.pod, w.known.HostIPs = pod, t.hostIPs
 	w.known.Start = time.Now()

@@ -115,6 +115,19 @@ func (h *Host) KillEngine(t testing.TB) {
 	}
 }
 
+// WipeEngine removes all that a stopped engine kept: images, containers, volumes. It starts as that of a new machine.
+func (h *Host) WipeEngine(t testing.TB) {
+	t.Helper()
+	if h.engine.cmd != nil {
+		t.Fatalf("the Docker Engine of %s runs: stop it first", h.Name)
+	}
+	for _, name := range []string{"data", "exec"} {
+		dir := filepath.Join(h.Dir, name)
+		must(t, unmount(dir))
+		must(t, os.RemoveAll(dir))
+	}
+}
+
 // FreezeEngine stops the engine's process: it accepts connections and never answers.
 func (h *Host) FreezeEngine(t testing.TB) {
 	t.Helper()
@@ -169,6 +182,21 @@ func (h *Host) API(t testing.TB, method, path string, body, out any) {
 }
 
 // request returns the whole answer; anything but success is an error.
+// Ask decodes the engine's answer to a GET into out, and says whether there is what was asked for.
+func (h *Host) Ask(t testing.TB, path string, out any) bool {
+	t.Helper()
+	answer, err := h.request(context.WithoutCancel(t.Context()), http.MethodGet, path, nil)
+	if errors.Is(err, errNotThere) {
+		return false
+	}
+	must(t, err)
+	must(t, json.Unmarshal(answer, out))
+	return true
+}
+
+// errNotThere is the engine's 404.
+var errNotThere = errors.New("not there")
+
 func (h *Host) request(ctx context.Context, method, path string, body io.Reader) ([]byte, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", h.Socket())
@@ -187,6 +215,9 @@ func (h *Host) request(ctx context.Context, method, path string, body io.Reader)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode == http.StatusNotFound {
+		return answer, fmt.Errorf("%s %s: %w: %s", method, path, errNotThere, bytes.TrimSpace(answer))
+	}
 	if err == nil && resp.StatusCode >= http.StatusBadRequest {
 		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(answer))
 	}

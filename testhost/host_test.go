@@ -50,6 +50,23 @@ func TestContainersOutliveTheirEngine(t *testing.T) {
 	}
 }
 
+func TestWipedEngineKnowsNothing(t *testing.T) {
+	h := New(t)
+	h.BusyboxImage(t, "busybox:1")
+	start(t, h, "busybox:1")
+	h.KillEngine(t)
+	h.StartEngine(t, "--live-restore=false")
+	h.StopEngine(t)
+	h.WipeEngine(t)
+	h.StartEngine(t)
+	for _, list := range []string{"/containers/json?all=1", "/images/json?all=1"} {
+		var left []any
+		if h.API(t, "GET", list, nil, &left); len(left) > 0 {
+			t.Errorf("%s: %v", list, left)
+		}
+	}
+}
+
 // TestMachineIsLeftAsItWas kills a test process in the middle and looks at what the next one leaves.
 func TestMachineIsLeftAsItWas(t *testing.T) {
 	if os.Getenv("TESTHOST_VICTIM") != "" {

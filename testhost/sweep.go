@@ -67,7 +67,7 @@ func abandoned(dir string) bool {
 // nobody else takes the number, and another sweep can go on where this one ended.
 func (s *site) remove() error {
 	var errs []error
-	errs = append(errs, s.killProcesses(), s.unmount())
+	errs = append(errs, s.killProcesses(), unmount(s.dir))
 	s.removeCgroups()
 	errs = append(errs, s.removeNamespaces(), os.RemoveAll(s.dir))
 	return errors.Join(errs...)
@@ -142,8 +142,8 @@ func parentOf(pid int) (parent int, state string) {
 	return parent, fields[0]
 }
 
-// unmount takes off everything mounted below the site's directory, the innermost first.
-func (s *site) unmount() error {
+// unmount takes off everything mounted at a directory and below, the innermost first.
+func unmount(dir string) error {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return err
@@ -151,7 +151,8 @@ func (s *site) unmount() error {
 	var points []string
 	for line := range strings.Lines(string(mounts)) {
 		const pointField = 4
-		if fields := strings.Fields(line); len(fields) > pointField && strings.HasPrefix(fields[pointField], s.dir+"/") {
+		fields := strings.Fields(line)
+		if len(fields) > pointField && strings.HasPrefix(fields[pointField]+"/", dir+"/") {
 			points = append(points, fields[pointField])
 		}
 	}

@@ -51,7 +51,7 @@ func TestContainersGetWhatTheirSpecSays(t *testing.T) {
 		"name servers": {script: "cat /etc/resolv.conf", spec: func(p *corev1.PodSpec, _ *corev1.Container) {
 			p.DNSPolicy = corev1.DNSNone
 			p.DNSConfig = &corev1.PodDNSConfig{Nameservers: []string{"192.0.2.53"}, Searches: []string{"test"}, Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("2")}}}
-		}, want: "search test\nnameserver 192.0.2.53\noptions ndots:2\n"},
+		}, want: "nameserver 192.0.2.53\nsearch test\noptions ndots:2\n"},
 		"user and groups": {script: "id -u; id -g; id -G", spec: func(p *corev1.PodSpec, _ *corev1.Container) {
 			p.SecurityContext = &corev1.PodSecurityContext{RunAsUser: ptr.To(int64(1000)), RunAsGroup: ptr.To(int64(1001)), FSGroup: ptr.To(int64(1002))}
 		}, want: "1000\n1001\n1001 1002\n"},
@@ -79,8 +79,8 @@ func TestContainersGetWhatTheirSpecSays(t *testing.T) {
 			corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: host + "/none", Type: ptr.To(corev1.HostPathDirectory)}}, corev1.VolumeMount{}), want: "error: no such file"},
 		"hostPath that is made": {script: "ls /v | wc -l", spec: volume(
 			corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: host + "/made/here", Type: ptr.To(corev1.HostPathDirectoryOrCreate)}}, corev1.VolumeMount{}), want: "0\n"},
-		"subPath of a file": {script: "cat /v", spec: volume(
-			corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: host}}, corev1.VolumeMount{SubPath: "file"}), want: "from the host"},
+		"subPath of a file": {script: "cat /v; echo", spec: volume(
+			corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: host}}, corev1.VolumeMount{SubPath: "file"}), want: "from the host\n"},
 		"subPath that is made": {script: "touch /v/x && ls /v", spec: volume(
 			corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}, corev1.VolumeMount{SubPathExpr: "a/$(NAME)"}), want: "x\n"},
 		"subPath that leads out": {spec: volume(
@@ -151,7 +151,7 @@ func TestTerminationMessages(t *testing.T) {
 // ended waits for the container to end.
 func (f *fixture) ended(t *testing.T, p *corev1.Pod) runtime.Container {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
 		if c := f.container(t, p); c.State == runtime.Exited {
 			return c
 		}

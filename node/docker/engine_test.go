@@ -88,11 +88,18 @@ func TestOthersContainersStay(t *testing.T) {
 		check(t, err)
 		return id
 	}
+	foreign, err := f.labels(p, "main", 1)
+	check(t, err)
+	foreign[labelCluster] = "other" // in all else as our own
 	others := map[string]string{
 		"without labels":    create("bystander", nil),
 		"with our name":     create(containerName(p, "main", 0), nil),
-		"another cluster's": create("neighbour", map[string]string{labelCluster: "other", labelUID: string(p.UID), labelContainer: "main", labelAttempt: "0"}),
+		"another cluster's": create("neighbour", foreign),
 		"half our labels":   create("pretender", map[string]string{labelCluster: cluster}),
+		"of a committed image": create("copy", map[string]string{
+			labelCluster: cluster, labelUID: string(p.UID), labelContainer: "main", labelAttempt: "2", labelPod: p.Name, labelNamespace: p.Namespace,
+			labelCreated: time.Now().Add(-time.Minute).UTC().Format(time.RFC3339Nano),
+		}),
 	}
 	before := map[string]string{}
 	for what, id := range others {

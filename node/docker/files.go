@@ -29,18 +29,21 @@ func (r *Runtime) writeHosts(p *corev1.Pod, ip netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, hostsFile)
-	if present, err := os.ReadFile(path); err == nil && bytes.Equal(present, content) {
-		return nil
-	}
-	if err := os.MkdirAll(dir, dirMode); err != nil {
-		return err
-	}
-	// In place: running containers have this very file mounted.
-	if err := os.WriteFile(path, content, fileMode); err != nil {
+	if err := writeInPlace(filepath.Join(dir, hostsFile), content); err != nil {
 		return fmt.Errorf("write hosts of pod %s: %w", podName(p), err)
 	}
 	return nil
+}
+
+// writeInPlace brings a file's content in line: running containers have this very file mounted, so it is never replaced.
+func writeInPlace(path string, content []byte) error {
+	if present, err := os.ReadFile(path); err == nil && bytes.Equal(present, content) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return err
+	}
+	return os.WriteFile(path, content, fileMode)
 }
 
 func hosts(p *corev1.Pod, ip netip.Addr) ([]byte, error) {
@@ -54,7 +57,11 @@ func hosts(p *corev1.Pod, ip netip.Addr) ([]byte, error) {
 	} else {
 		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\n" +
 			"fe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
-		fmt.Fprintf(&b, "%s\t%s\n", ip, hostname(p))
+		names := hostname(p)
+		if domain := hostDomain(p); domain != "" {
+			names = names + "." + domain + "\t" + names
+		}
+		fmt.Fprintf(&b, "%s\t%s\n", ip, names)
 	}
 	for _, alias := range p.Spec.HostAliases {
 		fmt.Fprintf(&b, "%s\t%s\n", alias.IP, strings.Join(alias.Hostnames, "\t"))

@@ -38,6 +38,7 @@ func (r *Runtime) Info(ctx context.Context) (runtime.Info, error) {
 		return runtime.Info{}, fmt.Errorf("size of the engine's disk at %s: %w", engine.DockerRootDir, err)
 	}
 	info.Capacity[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(int64(disk.Blocks)*disk.Bsize, resource.BinarySI)
+	info.Room = room(&disk)
 	return info, nil
 }
 

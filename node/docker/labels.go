@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/filters"
@@ -94,7 +95,16 @@ func decodePod(labels map[string]string) *corev1.Pod {
 
 // containerName is for people: Docker's lists are sorted and filtered by it.
 func containerName(p *corev1.Pod, container string, attempt int) string {
-	return fmt.Sprintf("ms_%s_%s_%s_%s_%d", container, p.Name, p.Namespace, p.UID, attempt)
+	return nameOf(container, p.Name, p.Namespace, string(p.UID), strconv.Itoa(attempt))
+}
+
+// nameByLabels is the name that a container with these labels was made with.
+func nameByLabels(labels map[string]string) string {
+	return nameOf(labels[labelContainer], labels[labelPod], labels[labelNamespace], labels[labelUID], labels[labelAttempt])
+}
+
+func nameOf(container, pod, namespace, uid, attempt string) string {
+	return strings.Join([]string{"ms", container, pod, namespace, uid, attempt}, "_")
 }
 
 // ours selects this cluster's containers by labels given as key=value.

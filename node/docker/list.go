@@ -53,6 +53,7 @@ func (r *Runtime) Pods(ctx context.Context) ([]runtime.Pod, error) {
 	return sorted, nil
 }
 
+// list lists what was made here, by these labels.
 func (r *Runtime) list(ctx context.Context, labels ...string) ([]container.Summary, error) {
 	ctx, cancel := within(ctx, readTimeout, "list containers")
 	defer cancel()
@@ -60,8 +61,29 @@ func (r *Runtime) list(ctx context.Context, labels ...string) ([]container.Summa
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", because(ctx, err))
 	}
-	return list, nil
+	return slices.DeleteFunc(list, r.isCopy), nil
 }
+
+// isCopy reports whether a container only has the labels of one that was made here: `docker commit` puts them in an image, and all
+// that is run from that inherits them. Its time gives it away: it was made later than its labels say. A slow engine can be late, too,
+// but then the name is right, which is one container's at a time.
+func (r *Runtime) isCopy(c container.Summary) bool {
+	id, ours := r.identify(c.Labels)
+	if !ours {
+		return false // what is damaged may still be ours
+	}
+	late := time.Unix(c.Created, 0).Sub(id.created)
+	if late <= prompt || slices.Contains(c.Names, "/"+nameByLabels(c.Labels)) {
+		return false
+	}
+	if r.known.copied(c.ID) {
+		r.config.Log.Warn("container has labels of Mainstay's that it was not made with: it is left alone", "container", c.ID, "names", c.Names, "pod", c.Labels[labelPod])
+	}
+	return true
+}
+
+// prompt is how long after its labels were written a container may be made to be surely the one they were written for.
+const prompt = 10 * time.Second
 
 // take adds one listed container to its Pod.
 func (r *Runtime) take(ctx context.Context, pods map[types.UID]*runtime.Pod, c *container.Summary, ports map[string]netip.Addr) error {

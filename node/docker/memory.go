@@ -20,6 +20,8 @@ type memory struct {
 	listeners int // running Events sequences
 	entries   map[string]*entry
 	sandboxes map[types.UID]string // nil until the first look
+	copies    map[string]bool      // containers that are not what their labels say, as of the look before this one
+	copiesNow map[string]bool      // and of this one
 }
 
 // entry is one container.
@@ -33,7 +35,7 @@ type entry struct {
 	read       time.Time
 }
 
-func newMemory() *memory { return &memory{entries: map[string]*entry{}} }
+func newMemory() *memory { return &memory{entries: map[string]*entry{}, copiesNow: map[string]bool{}} }
 
 func (m *memory) entry(id string) *entry {
 	e := m.entries[id]
@@ -134,6 +136,15 @@ func (m *memory) listen() func() {
 	}
 }
 
+// copied notes a container that is not what its labels say, and reports whether that is news.
+func (m *memory) copied(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	news := !m.copies[id] && !m.copiesNow[id]
+	m.copiesNow[id] = true
+	return news
+}
+
 // keep drops what is not among these ids, but for what changed since.
 func (m *memory) keep(ids map[string]bool) {
 	m.mu.Lock()
@@ -143,6 +154,7 @@ func (m *memory) keep(ids map[string]bool) {
 			delete(m.entries, id)
 		}
 	}
+	m.copies, m.copiesNow = m.copiesNow, map[string]bool{}
 	if m.sandboxes == nil {
 		m.sandboxes = map[types.UID]string{}
 	}

@@ -10,8 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	goruntime "runtime"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
 )
+
+// pauseRepository holds the images of all versions of Mainstay.
+const pauseRepository = "mainstay.dev/pause"
 
 // pauseImage is the sandboxes' image: the program and nothing else, made in memory, so no registry is needed. Its name
 // holds its hash, so the image of another version of Mainstay is never taken for it.
@@ -20,30 +26,31 @@ type pauseImage struct {
 	archive []byte // for `docker load`
 }
 
-// newPauseImage packs the program. It is the same, byte for byte, wherever and whenever it is made.
-func newPauseImage(program []byte) (pauseImage, error) {
-	if len(program) == 0 {
-		return pauseImage{}, fmt.Errorf("there is no sandbox program for %s", goruntime.GOARCH)
+// newPauseImage packs the program for an architecture by Go's name. It is the same, byte for byte, wherever and whenever it is made.
+func newPauseImage(goarch string) (pauseImage, error) {
+	program := pauseProgram(goarch)
+	if program == nil {
+		return pauseImage{}, fmt.Errorf("there is no sandbox program for %s: nodes run on amd64 and arm64", goarch)
 	}
 	layer, err := pack([]packed{{"pause", program}})
 	if err != nil {
 		return pauseImage{}, err
 	}
 	config, err := json.Marshal(map[string]any{
-		"architecture": goruntime.GOARCH, "os": "linux",
+		"architecture": goarch, "os": "linux",
 		"config": map[string]any{"Entrypoint": []string{"/pause"}, "User": "65535:65535"},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hash(layer)}},
 	})
 	if err != nil {
 		return pauseImage{}, err
 	}
-	image := pauseImage{name: "mainstay.dev/pause:" + hash(config)[:12]}
-	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{image.name}, "Layers": []string{"layer.tar"}}})
+	made := pauseImage{name: pauseRepository + ":" + hash(config)[:12]}
+	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{made.name}, "Layers": []string{"layer.tar"}}})
 	if err != nil {
 		return pauseImage{}, err
 	}
-	image.archive, err = pack([]packed{{"manifest.json", manifest}, {"config.json", config}, {"layer.tar", layer}})
-	return image, err
+	made.archive, err = pack([]packed{{"manifest.json", manifest}, {"config.json", config}, {"layer.tar", layer}})
+	return made, err
 }
 
 func hash(content []byte) string {
@@ -83,6 +90,26 @@ func (r *Runtime) loadPause(ctx context.Context) error {
 	}
 	defer answer.Body.Close()
 	return streamError(answer.Body, func() {})
+}
+
+// removePause takes the sandboxes' images off the engine, of whichever version. One that a container uses, another cluster's, stays.
+func (r *Runtime) removePause(ctx context.Context) error {
+	ctx, cancel := within(ctx, changeTimeout, "remove the sandbox image")
+	defer cancel()
+	images, err := r.cli.ImageList(ctx, image.ListOptions{Filters: filters.NewArgs(filters.Arg("reference", pauseRepository))})
+	if err != nil {
+		return fmt.Errorf("list the sandbox images: %w", because(ctx, err))
+	}
+	var errs []error
+	for _, found := range images {
+		for _, name := range found.RepoTags {
+			_, err := r.cli.ImageRemove(ctx, name, image.RemoveOptions{})
+			if err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) {
+				errs = append(errs, fmt.Errorf("remove image %s: %w", name, because(ctx, err)))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // streamError reads the messages of a long operation to their end and returns the error that one of them holds. heard is called for each.

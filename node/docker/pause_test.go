@@ -11,13 +11,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/docker/docker/api/types/container"
 )
 
 // startPause runs the sandboxes' program as a process of this host.
 func startPause(t *testing.T) *exec.Cmd {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "pause")
-	check(t, os.WriteFile(path, pauseProgram(), 0o755))
+	check(t, os.WriteFile(path, pauseProgram(runtime.GOARCH), 0o755))
 	cmd := exec.Command(path)
 	check(t, cmd.Start())
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
@@ -43,7 +45,7 @@ func TestPauseEndsWhenTold(t *testing.T) {
 func awaitSleep(t *testing.T, pid int) {
 	t.Helper()
 	const sigtimedwait = "128 "
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
 		call, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/syscall")
 		check(t, err)
 		if strings.HasPrefix(string(call), sigtimedwait) {
@@ -54,17 +56,17 @@ func awaitSleep(t *testing.T, pid int) {
 }
 
 func TestPauseImageIsTheSameEverywhere(t *testing.T) {
-	a, err := newPauseImage(pauseProgram())
+	a, err := newPauseImage("amd64")
 	check(t, err)
-	b, err := newPauseImage(pauseProgram())
+	b, err := newPauseImage("amd64")
 	check(t, err)
 	if a.name != b.name || !bytes.Equal(a.archive, b.archive) {
 		t.Error("two builds differ")
 	}
-	if other, _ := newPauseImage([]byte("other")); other.name == a.name {
+	if other, _ := newPauseImage("arm64"); other.name == a.name {
 		t.Error("images of two programs have one name")
 	}
-	if _, err := newPauseImage(nil); err == nil {
+	if _, err := newPauseImage("mips"); err == nil {
 		t.Error("an image was made of no program")
 	}
 }
@@ -88,5 +90,25 @@ func TestPauseReapsOrphansAndStopsFast(t *testing.T) {
 	f.host.API(t, "DELETE", "/containers/"+c.ID+"?force=1", nil, nil)
 	if again := f.look(t, f.Runtime, p).Sandbox; again.Running {
 		t.Errorf("it is said to run: %+v", again)
+	}
+}
+
+func TestCleanupRemovesThePauseImageUnlessSomebodyUsesIt(t *testing.T) {
+	f := newFixture(t)
+	present := func() bool {
+		_, err := f.inspectImage(t.Context(), f.pause.name)
+		return err == nil
+	}
+	check(t, f.loadPause(t.Context()))
+	neighbour, err := f.startBare(t.Context(), "neighbour", &container.Config{Image: f.pause.name, Labels: map[string]string{labelCluster: "other"}}, &container.HostConfig{})
+	check(t, err)
+	check(t, f.Cleanup(t.Context()))
+	if !present() {
+		t.Error("the image of another cluster's sandbox is gone")
+	}
+	f.host.API(t, "DELETE", "/containers/"+neighbour+"?force=1", nil, nil)
+	check(t, f.Cleanup(t.Context()))
+	if present() {
+		t.Error("the image is still there")
 	}
 }

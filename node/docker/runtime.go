@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	goruntime "runtime"
 	"sync"
 	"time"
 
@@ -50,6 +51,8 @@ type Runtime struct {
 	given   runtime.Network // guarded by mu; what Configure was called with
 	ready   bool            // guarded by mu; Configure was called
 	synced  time.Time       // guarded by mu; when the network was last looked over
+	peers   []podnet.Peer   // guarded by mu; what SetPeers was last called with
+	peered  bool            // guarded by mu; SetPeers was called
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
@@ -69,9 +72,9 @@ func New(config Config) (*Runtime, error) {
 	}
 	cli, err := client.NewClientWithOpts(options...)
 	if err != nil {
-		return nil, fmt.Errorf("docker host %q: %w", config.Host, err)
+		return nil, fmt.Errorf("docker host %q: %w: it is like unix:///var/run/docker.sock", config.Host, err)
 	}
-	pause, err := newPauseImage(pauseProgram())
+	pause, err := newPauseImage(goruntime.GOARCH)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +103,30 @@ func (r *Runtime) Configure(ctx context.Context, network runtime.Network) error 
 	if err != nil {
 		return err
 	}
-	return r.syncNetwork(ctx, pods)
+	return errors.Join(r.syncNetwork(ctx, pods), r.connectPeers(ctx))
+}
+
+// SetPeers makes the Pods of these nodes reachable from here, and those of all others not; this node is among them. Called
+// before Configure it takes effect with that. See podnet.Network.SetPeers for the errors.
+func (r *Runtime) SetPeers(ctx context.Context, peers []podnet.Peer) error {
+	r.mu.Lock()
+	r.peers, r.peered = peers, true
+	r.mu.Unlock()
+	return r.connectPeers(ctx)
+}
+
+// PodInterface is the name of the device by which this node reaches its own Pods.
+func (r *Runtime) PodInterface() string { return r.net().Name() }
+
+// connectPeers gives the network in use the peers, once both are known.
+func (r *Runtime) connectPeers(ctx context.Context) error {
+	r.mu.Lock()
+	network, peers, due := r.network, r.peers, r.ready && r.peered
+	r.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return network.SetPeers(ctx, peers)
 }
 
 // openNetwork makes the network the one in use, unless it is already.
@@ -135,8 +161,9 @@ func (r *Runtime) plugger() (*podnet.Network, error) {
 	return r.network, nil
 }
 
-// syncEvery spaces repairs of the network: each runs a few programs.
-const syncEvery = 10 * time.Second
+// syncEvery spaces repairs of the network: each runs a few programs. It is less than the agent's regular looks are apart, so
+// that each of them repairs.
+const syncEvery = 8 * time.Second
 
 // syncDue tells whether the network should be looked over, and takes it that the caller does so.
 func (r *Runtime) syncDue(now time.Time) bool {
@@ -159,7 +186,8 @@ func (r *Runtime) syncNetwork(ctx context.Context, pods []runtime.Pod) error {
 	return r.net().Sync(ctx, ports)
 }
 
-// Cleanup removes every Pod of the cluster and its network from the host.
+// Cleanup removes every Pod of the cluster, its network and the sandboxes' image from the host. Images of Pods stay: they are
+// anybody's to use.
 func (r *Runtime) Cleanup(ctx context.Context) error {
 	pods, err := r.Pods(ctx)
 	if err != nil {
@@ -169,7 +197,7 @@ func (r *Runtime) Cleanup(ctx context.Context) error {
 	for _, p := range pods {
 		errs = append(errs, r.RemovePod(ctx, p.Pod.UID))
 	}
-	return errors.Join(append(errs, r.net().Cleanup(ctx))...)
+	return errors.Join(append(errs, r.net().Cleanup(ctx), r.removePause(ctx))...)
 }
 
 // podDir is where everything of a Pod is that is not in the engine.

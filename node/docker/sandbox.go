@@ -15,11 +15,13 @@ import (
 
 	"github.com/mainstay-cluster/mainstay/node/podnet"
 	"github.com/mainstay-cluster/mainstay/node/runtime"
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 const (
 	sandboxShares = 2
 	maxHostname   = 63
+	maxFQDN       = 64
 	hostMode      = "host"
 )
 
@@ -216,20 +218,14 @@ func (r *Runtime) sandboxConfig(p *corev1.Pod) (*container.Config, *container.Ho
 	}
 	if p.Spec.HostNetwork {
 		host.NetworkMode = hostMode
-	} else {
-		config.Hostname = hostname(p)
+	} else if config.Hostname, err = kernelName(p); err != nil {
+		return nil, nil, err
 	}
 	if p.Spec.HostIPC {
 		host.IpcMode = hostMode
 	}
 	if p.Spec.HostPID {
 		host.PidMode = hostMode
-	}
-	if dns := p.Spec.DNSConfig; dns != nil {
-		host.DNS, host.DNSSearch = dns.Nameservers, dns.Searches
-		for _, o := range dns.Options {
-			host.DNSOptions = append(host.DNSOptions, dnsOption(o))
-		}
 	}
 	if security := p.Spec.SecurityContext; security != nil && len(security.Sysctls) > 0 {
 		host.Sysctls = map[string]string{}
@@ -238,13 +234,6 @@ func (r *Runtime) sandboxConfig(p *corev1.Pod) (*container.Config, *container.Ho
 		}
 	}
 	return config, host, nil
-}
-
-func dnsOption(o corev1.PodDNSConfigOption) string {
-	if o.Value == nil {
-		return o.Name
-	}
-	return o.Name + ":" + *o.Value
 }
 
 // hostname is what the Pod's containers are called, as in Kubernetes.
@@ -257,6 +246,26 @@ func hostname(p *corev1.Pod) string {
 		name = p.Name
 	}
 	return strings.TrimRight(name[:min(len(name), maxHostname)], "-.")
+}
+
+// hostDomain is what follows the hostname of a Pod that is in a subdomain, "" for others.
+func hostDomain(p *corev1.Pod) string {
+	if p.Spec.Subdomain == "" || p.Spec.HostnameOverride != nil {
+		return ""
+	}
+	return p.Spec.Subdomain + "." + p.Namespace + ".svc." + object.ClusterDomain
+}
+
+// kernelName is what the kernel calls the Pod: its hostname, or the whole name that it has in DNS if it asks for that.
+func kernelName(p *corev1.Pod) (string, error) {
+	name, domain := hostname(p), hostDomain(p)
+	if domain == "" || !isTrue(p.Spec.SetHostnameAsFQDN) {
+		return name, nil
+	}
+	if name += "." + domain; len(name) > maxFQDN {
+		return "", fmt.Errorf("setHostnameAsFQDN: %s has %d characters and the kernel takes %d: shorten hostname or subdomain", name, len(name), maxFQDN)
+	}
+	return name, nil
 }
 
 // create makes a container, or adopts the one that has the name and is the same by its labels: an earlier try whose answer was

@@ -44,6 +44,15 @@ func (r *Runtime) prepareMounts(cfg runtime.ContainerConfig) ([]mount.Mount, err
 	if !mounted(mounts, hostsPath) && (!cfg.Pod.Spec.HostNetwork || len(cfg.Pod.Spec.HostAliases) > 0) {
 		mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: filepath.Join(dir, hostsFile), Target: hostsPath})
 	}
+	if !mounted(mounts, resolvPath) {
+		path, err := r.writeResolv(cfg.Pod)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", resolvPath, err)
+		}
+		if path != "" {
+			mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: path, Target: resolvPath})
+		}
+	}
 	message, err := v.terminationFile(cfg)
 	if err != nil {
 		return nil, err
@@ -74,7 +83,9 @@ func (v volumes) mount(cfg runtime.ContainerConfig, index int) (mount.Mount, err
 	}
 	sub := m.SubPath
 	if m.SubPathExpr != "" {
-		sub = expand(m.SubPathExpr, cfg.Env)
+		if sub, err = expandSubPath(m.SubPathExpr, cfg.Env); err != nil {
+			return mount.Mount{}, subPathError(m, err)
+		}
 	}
 	if sub != "" {
 		target := filepath.Join(v.dir, subPathsDir, cfg.Container.Name, fmt.Sprint(index))
@@ -226,7 +237,7 @@ func bindSubPath(volume, sub, target string) (string, error) {
 		return "", err
 	}
 	syscall.Unmount(target, syscall.MNT_DETACH) // an earlier attempt's; its container keeps what it has
-	if err := makeTarget(target, info.IsDir()); err != nil {
+	if err := makeTarget(target, info); err != nil {
 		return "", err
 	}
 	if err := syscall.Mount(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), target, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
@@ -235,9 +246,9 @@ func bindSubPath(volume, sub, target string) (string, error) {
 	return target, nil
 }
 
-// makeTarget makes the mount point of a directory or a file.
-func makeTarget(path string, dir bool) error {
-	if dir {
+// makeTarget makes the mount point of a directory or a file, whichever source is.
+func makeTarget(path string, source os.FileInfo) error {
+	if source.IsDir() {
 		return os.MkdirAll(path, dirMode)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
@@ -312,11 +323,21 @@ func mountsBelow(dir string) ([]string, error) {
 	return points, nil
 }
 
-// expand replaces $(NAME) by what the environment says; what it does not name stays as it is.
-func expand(s string, env []string) string {
-	for _, pair := range env {
-		name, value, _ := strings.Cut(pair, "=")
-		s = strings.ReplaceAll(s, "$("+name+")", value)
+// expandSubPath is a subPathExpr with what the container's environment says. As in Kubernetes, a name that has no value there is an
+// error: the path would be one that nobody meant.
+func expandSubPath(expr string, env []string) (string, error) {
+	var missing []string
+	sub := runtime.Expand(expr, func(name string) (string, bool) {
+		for _, pair := range env {
+			if value, ok := strings.CutPrefix(pair, name+"="); ok && value != "" {
+				return value, true
+			}
+		}
+		missing = append(missing, name)
+		return "", false
+	})
+	if len(missing) > 0 {
+		return "", fmt.Errorf("missing value for %s: set it in the container's env", strings.Join(missing, ", "))
 	}
-	return s
+	return sub, nil
 }

@@ -38,3 +38,18 @@ func TestRemovingAPodUnderALinkedDataDirectoryLeavesTheHostsFiles(t *testing.T) 
 		t.Errorf("the Pod's directory is still there (%v)", err)
 	}
 }
+
+func TestSubPathExpanded(t *testing.T) {
+	env := []string{"A=a", "B=$(A)", "EMPTY=", "AB=ab"}
+	for expr, want := range map[string]struct{ sub, err string }{
+		"x/$(A)/$(AB)":        {sub: "x/a/ab"},
+		"$(B)":                {sub: "$(A)"},
+		"$$(A)":               {sub: "$(A)"},
+		"$(A)/$(C)/$(EMPTY)x": {err: "missing value for C, EMPTY: set it in the container's env"},
+	} {
+		sub, err := expandSubPath(expr, env)
+		if sub != want.sub || want.err != "" && (err == nil || err.Error() != want.err) || want.err == "" && err != nil {
+			t.Errorf("%s: %q, %v; want %+v", expr, sub, err, want)
+		}
+	}
+}

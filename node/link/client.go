@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,46 +29,151 @@ const (
 	maxAnswer = 256 << 20
 	// maxErrorAnswer bounds what is read of an answer that is an error.
 	maxErrorAnswer = 64 << 10
-	// pingAfter finds servers that vanished without closing the connection.
-	pingAfter = 5 * time.Second
+	// pingAfter finds servers that vanished without closing the connection, connectTimeout those to which there is none: the
+	// node has to be heard of by another one before it counts as silent.
+	pingAfter      = 2 * time.Second
+	connectTimeout = 3 * time.Second
+	// redrawWithin is the longest that a client stays with a server before it draws one again. After servers were restarted one
+	// by one, all clients may be with the first of them; within this time each has its share again. Drawing costs a connection.
+	redrawWithin = time.Hour
 )
 
 // NodesResource names what the protocol's refusals are about.
 var NodesResource = schema.GroupResource{Resource: "nodes"}
 
+// ErrAuthority is a server whose certificate this node has no reason to trust: it is of another cluster, or the cluster's
+// authority was rotated while this node was away.
+var ErrAuthority = errors.New("the server's certificate is of an authority that this node does not know; if the cluster's authority was rotated " +
+	"while the agent was away, make a token on a server (mainstay token create --role agent) and start the agent with --token; containers keep running")
+
 // errNoServers is a mistake in the agent's configuration.
 var errNoServers = errors.New("no server address is configured")
 
-// Client speaks to whichever of a cluster's servers answers, and stays with it as long as it does. It repeats nothing but
-// with the other servers: the caller decides when to try again. Safe for concurrent use.
+// Client speaks to whichever of a cluster's servers answers, and stays with it as long as it does, but draws anew at a random time
+// within an hour. Which that is differs from client to client, so that those of a server that died spread over the others, and
+// one that is back gets its share. Calls under way stay where they are. It repeats nothing but with the other servers:
+// the caller decides when to try again. Safe for concurrent use.
 type Client struct {
-	servers []string // base URLs
-	current atomic.Uint32
-	http    *http.Client
+	seeds []string // base URLs as configured
+	http  *http.Client
+
+	mu      sync.Mutex
+	servers []string  // base URLs in the order in which they are tried: the seeds, and what was learned; guarded by mu
+	stays   bool      // the first of them has answered; guarded by mu
+	until   time.Time // when it is left for one that is drawn; guarded by mu
 }
 
-// New returns a client for servers given as host:port, spoken to over TLS as config says.
-func New(servers []string, config *tls.Config) *Client {
+// New returns a client for servers given as host:port, spoken to over TLS as config says when a connection is made.
+func New(servers []string, config func() *tls.Config) *Client {
 	return NewVia(&http.Transport{
-		TLSClientConfig:     config,
+		DialTLSContext:      dialWith(config),
 		ForceAttemptHTTP2:   true,
 		MaxIdleConnsPerHost: 8,
 		IdleConnTimeout:     90 * time.Second,
-		TLSHandshakeTimeout: requestTimeout,
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 	}, servers...)
 }
 
+// dialWith connects in TLS. Whom to trust may have changed since the last time.
+func dialWith(config func() *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		now := config().Clone()
+		now.NextProtos = []string{"h2", "http/1.1"}
+		ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, fmt.Errorf("%s did not finish the TLS handshake within %s", address, connectTimeout))
+		defer cancel()
+		conn, err := (&tls.Dialer{Config: now}).DialContext(ctx, network, address)
+		if unknown := new(x509.UnknownAuthorityError); errors.As(err, unknown) {
+			return nil, fmt.Errorf("%s: %w", address, ErrAuthority)
+		}
+		return conn, err
+	}
+}
+
 // NewVia is New for a transport of the caller's choosing, e.g. one that never leaves the process.
 func NewVia(transport http.RoundTripper, servers ...string) *Client {
-	c := &Client{http: &http.Client{Transport: transport}}
+	c := &Client{http: &http.Client{Transport: transport}, seeds: baseURLs(servers)}
+	c.servers = shuffled(c.seeds)
+	return c
+}
+
+func baseURLs(servers []string) (urls []string) {
 	for _, server := range servers {
 		if !strings.Contains(server, "://") {
 			server = "https://" + server
 		}
-		c.servers = append(c.servers, strings.TrimSuffix(server, "/"))
+		urls = append(urls, strings.TrimSuffix(server, "/"))
 	}
-	return c
+	return urls
+}
+
+func shuffled(urls []string) []string {
+	urls = slices.Clone(urls)
+	rand.Shuffle(len(urls), func(i, j int) { urls[i], urls[j] = urls[j], urls[i] })
+	return urls
+}
+
+// Learn takes in where the cluster's servers are, as one of them says, and reports whether that was news. The servers the
+// client was made with remain, after these: an address may be good from here that no server knows of.
+func (c *Client) Learn(servers []string) (news bool) {
+	if len(servers) == 0 {
+		return false
+	}
+	all := shuffled(baseURLs(servers))
+	for _, seed := range c.seeds {
+		if !slices.Contains(all, seed) {
+			all = append(all, seed)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Equal(slices.Sorted(slices.Values(c.servers)), slices.Sorted(slices.Values(all))) {
+		return false
+	}
+	if at := slices.Index(all, c.servers[0]); c.stays && at > 0 {
+		all = slices.Insert(slices.Delete(all, at, at+1), 0, c.servers[0])
+	} else if at < 0 {
+		c.stays = false
+	}
+	c.servers = all
+	return true
+}
+
+// first is the server to try, and how many there are.
+func (c *Client) first() (url string, of int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.servers) == 0 {
+		return "", 0
+	}
+	return c.servers[0], len(c.servers)
+}
+
+// answered notes whether a server did. One that did not is tried last from now on.
+func (c *Client) answered(url string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.servers[0] != url {
+		return // another call has gone on from it already
+	}
+	if err == nil && !c.stays {
+		c.until = time.Now().Add(rand.N(redrawWithin))
+	}
+	if c.stays = err == nil; !c.stays {
+		c.servers = append(slices.Clone(c.servers[1:]), url)
+	}
+}
+
+// redraw has any of the servers tried first, if it is time for that. The one that has answered comes next.
+func (c *Client) redraw() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stays || time.Now().Before(c.until) {
+		return
+	}
+	at := rand.IntN(len(c.servers))
+	drawn := c.servers[at]
+	c.servers = slices.Insert(slices.Delete(slices.Clone(c.servers), at, at+1), 0, drawn)
+	c.stays = false
 }
 
 // Register tells a server which node this is and what runs on it. apierrors.IsConflict: it belongs to another cluster.
@@ -104,13 +213,19 @@ func call[Answer any](ctx context.Context, c *Client, path string, request any, 
 		return answer, fmt.Errorf("encode request for %s: %w", path, err)
 	}
 	err = errNoServers
-	for range c.servers {
-		at := c.current.Load()
-		err = c.once(ctx, c.servers[int(at)%len(c.servers)]+path, body, &answer, timeout)
-		if err == nil || ctx.Err() != nil || !elsewhere(err) {
+	c.redraw()
+	_, servers := c.first()
+	for range servers {
+		server, _ := c.first()
+		err = c.once(ctx, server+path, body, &answer, timeout)
+		switch {
+		case err == nil || !elsewhere(err):
+			c.answered(server, nil)
+			return answer, err
+		case ctx.Err() != nil:
 			return answer, err
 		}
-		c.current.CompareAndSwap(at, at+1)
+		c.answered(server, err)
 	}
 	return answer, err
 }

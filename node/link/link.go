@@ -24,7 +24,7 @@ const (
 // the same cluster: the server answers 409 otherwise.
 type Registration struct {
 	Cluster string       `json:"cluster"`
-	Node    *corev1.Node `json:"node"`    // name, labels, status; never taints, which only Git gives
+	Node    *corev1.Node `json:"node"`    // name, labels, status, and the podCIDR it had last; never taints, which only Git gives
 	Address string       `json:"address"` // host:port where the agent serves logs
 	Pods    []corev1.Pod `json:"pods"`    // every Pod on the engine, with its present status; adopted if the server does not know the node yet
 }
@@ -34,7 +34,15 @@ type Registered struct {
 	PodCIDR string `json:"podCIDR"` // the node's own range
 	// ClusterCIDR is the range of all nodes' Pods. Empty: not known, the agent then treats PodCIDR as all there is.
 	ClusterCIDR string `json:"clusterCIDR,omitempty"`
-	Adopted     int    `json:"adopted"` // how many of the Pods the server took in
+	// DNS is where names are answered when the node itself does not. Empty: nowhere.
+	DNS     string `json:"dns,omitempty"`
+	Adopted int    `json:"adopted"` // how many of the Pods the server took in
+	// Store names the store that counts the versions of every answer. Another one than before: register again.
+	Store string `json:"store,omitempty"`
+	// Version is one in which the node is registered, with all it has: a server that has not come so far must not be polled.
+	Version uint64 `json:"version,omitempty"`
+	// Servers are all servers' addresses, host:port; see Client.Learn.
+	Servers []string `json:"servers,omitempty"`
 }
 
 // PodsRequest asks for the Pods of this node. The server answers at once if something differs from Have or Pull, else when it does or after Wait.
@@ -49,12 +57,18 @@ type PodsRequest struct {
 
 // PodsResponse is the difference between Have and what the server wants here.
 type PodsResponse struct {
+	Store   string       `json:"store,omitempty"` // as in Registered
 	Version uint64       `json:"version"`
 	Pods    []corev1.Pod `json:"pods,omitempty"` // new or changed
 	// Gone are uids of Have that must stop: the positive instruction without which an agent stops nothing.
 	Gone []types.UID `json:"gone,omitempty"`
 	// Pull are all images that the node is to have, sorted, for Pods that are not bound to it yet; see object.PullAnnotation.
 	Pull []string `json:"pull,omitempty"`
+	// Servers are as in Registered.
+	Servers []string `json:"servers,omitempty"`
+	// Authority is the mark of the authority that signs certificates and of those that are trusted. Another one than the agent
+	// keeps: renew the certificate.
+	Authority string `json:"authority,omitempty"`
 }
 
 // Report carries the newest statuses, and the Pods that have been removed from the node for good. A successful answer means that all of

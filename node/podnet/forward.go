@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,42 +16,53 @@ const (
 	iptablesTimeout = 5 * time.Second
 )
 
-// forwardRules are the two rules of ours in Docker's chain for its users' rules.
-func forwardRules(bridge string) [][]string {
-	label := []string{"-m", "comment", "--comment", "mainstay " + bridge, "-j", "ACCEPT"}
-	return [][]string{append([]string{"-i", bridge}, label...), append([]string{"-o", bridge}, label...)}
+// serviceMark is the bit of a connection's mark that says that it was translated for a Service. It is part of the agreement with
+// node/proxy: see DESIGN.md.
+const serviceMark = "0x4000/0x4000"
+
+// forwardRules say what is let through: what Pods of this node send and get, and connections to a Service that come in from one
+// host and go out to a Pod of another.
+func forwardRules(names names) [][]string {
+	return [][]string{{"-i", names.ports + "+"}, {"-o", names.ports + "+"}, {"-m", "connmark", "--mark", serviceMark}}
 }
 
-// allowForwarding sees to it that traffic of the bridge is let through where Docker set FORWARD to DROP. Without that chain
+// labelled makes a rule recognisable as the cluster's.
+func labelled(rule []string, names names) []string {
+	return append(slices.Clone(rule), "-m", "comment", "--comment", label(names), "-j", "ACCEPT")
+}
+
+func label(names names) string { return "mainstay " + names.gateway }
+
+// allowForwarding sees to it that traffic of the cluster is let through where Docker set FORWARD to DROP. Without that chain
 // there is nothing of Docker's in the way, and nothing is done. See DESIGN.md.
-func allowForwarding(ctx context.Context, bridge string) error {
+func allowForwarding(ctx context.Context, names names) error {
 	rules, present, err := listDockerChain(ctx)
 	if err != nil || !present {
 		return err
 	}
-	for _, rule := range forwardRules(bridge) {
-		if containsRule(rules, rule) {
+	for _, rule := range forwardRules(names) {
+		if containsRule(rules, rule, label(names)) {
 			continue
 		}
-		if _, err := iptables(ctx, append([]string{"-I", dockerChain}, rule...)...); err != nil {
-			return fmt.Errorf("let traffic of %s be forwarded: %w", bridge, err)
+		if _, err := iptables(ctx, append([]string{"-I", dockerChain}, labelled(rule, names)...)...); err != nil {
+			return fmt.Errorf("let traffic of %s be forwarded: %w", names.gateway, err)
 		}
 	}
 	return nil
 }
 
 // forbidForwarding removes what allowForwarding added.
-func forbidForwarding(ctx context.Context, bridge string) error {
+func forbidForwarding(ctx context.Context, names names) error {
 	rules, present, err := listDockerChain(ctx)
 	if err != nil || !present {
 		return err
 	}
-	for _, rule := range forwardRules(bridge) {
-		if !containsRule(rules, rule) {
+	for _, rule := range forwardRules(names) {
+		if !containsRule(rules, rule, label(names)) {
 			continue
 		}
-		if _, err := iptables(ctx, append([]string{"-D", dockerChain}, rule...)...); err != nil {
-			return fmt.Errorf("remove the rule of %s in %s: %w", bridge, dockerChain, err)
+		if _, err := iptables(ctx, append([]string{"-D", dockerChain}, labelled(rule, names)...)...); err != nil {
+			return fmt.Errorf("remove the rule of %s in %s: %w", names.gateway, dockerChain, err)
 		}
 	}
 	return nil
@@ -68,10 +80,10 @@ func listDockerChain(ctx context.Context) (rules string, present bool, err error
 	return rules, err == nil, err
 }
 
-func containsRule(rules string, rule []string) bool {
-	want := strings.Join(rule[:2], " ")
+func containsRule(rules string, rule []string, label string) bool {
+	want := " " + strings.Join(rule, " ") + " "
 	for line := range strings.Lines(rules) {
-		if strings.Contains(line, " "+want+" ") && strings.Contains(line, rule[5]) {
+		if strings.Contains(line, want) && strings.Contains(line, label) {
 			return true
 		}
 	}

@@ -1,17 +1,15 @@
-// Package podnet gives Pods addresses: it plugs the network namespace of a sandbox into the cluster's own bridge by netlink,
-// masquerades what leaves, and forwards host ports. It holds no state: what is plugged it reads from the links themselves,
-// so a killed agent finds everything again, and an address is free once the kernel removed its link. It touches nothing but
-// its bridge, its ports, its own nftables table, and two labelled rules in the chain that Docker leaves to its users; why
-// those are needed is in DESIGN.md. Start at Network.Plug.
+// Package podnet gives Pods addresses that every node and Pod of the cluster reaches: it connects the network namespace of a
+// sandbox by a link of its own, routes between Pods and to other nodes' Pods, masquerades what leaves the cluster, and forwards
+// host ports. It holds no state: what is plugged it reads from the links themselves, so a killed agent finds everything again,
+// and an address is free once the kernel removed its link. It touches nothing but its own links and routes, its own nftables
+// table, and labelled rules in the chain that Docker leaves to its users; why it is made this way is in DESIGN.md. Services
+// and policies are not its business. Start at Network.Plug and Network.SetPeers.
 package podnet
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -23,7 +21,7 @@ import (
 // Config says which addresses to use.
 type Config struct {
 	Cluster string       // the cluster's id; names follow from it, so two clusters can share a host
-	Pods    netip.Prefix // the node's own range. Its first address is the bridge's. Zero: nothing can be plugged
+	Pods    netip.Prefix // the node's own range. Its first address is the gateway's. Zero: nothing can be plugged
 	// Local is the range that is reached without masquerading: that of all nodes' Pods. Pods if zero.
 	Local netip.Prefix
 }
@@ -43,28 +41,19 @@ type HostPort struct {
 	Protocol corev1.Protocol // TCP or UDP
 }
 
-// OverlapError is an interface of the host that holds addresses of the Pods' range, as the bridge of another cluster does.
-type OverlapError struct {
-	Pods      netip.Prefix
-	Interface string
-	Prefix    netip.Prefix // the interface's address
-}
-
-// Error implements error.
-func (e *OverlapError) Error() string {
-	return fmt.Sprintf("the Pod range %s overlaps %s of interface %s: give this cluster a range of its own by spec.podCIDR in mainstay.yaml, from its beginning",
-		e.Pods, e.Prefix, e.Interface)
-}
-
 // Network is one cluster's network on this host. All methods are safe for concurrent use.
 type Network struct {
-	name   string // of bridge and table
+	names  names
 	config Config
 	handle *netlink.Handle // bound to the network namespace that Open was called in
-	rules  rules
+	rules  *rules
 
-	mu   sync.Mutex // guards the rest, and is held while the bridge is made
+	mu   sync.Mutex // guards the rest, and is held while the gateway is made
 	pool *pool      // nil until the first Plug
+
+	peersMu sync.Mutex // guards the rest, and is held while routes to other nodes are changed
+	known   bool       // SetPeers was called: before, routes that an earlier agent made stay as they are
+	peers   []Peer
 }
 
 // netlinkTimeout is long for the kernel, and short for whoever waits for a Pod.
@@ -84,20 +73,15 @@ func Open(config Config) (*Network, error) {
 		handle.Close()
 		return nil, fmt.Errorf("set up netlink: %w", err)
 	}
-	name := "ms-" + digest(config.Cluster, 8)
-	return &Network{name: name, config: config, handle: handle, rules: rules{table: name, bridge: name, config: config}}, nil
+	names := namesOf(config.Cluster)
+	return &Network{names: names, config: config, handle: handle, rules: newRules(names, config, handle)}, nil
 }
 
 // Close releases what Open took. Everything plugged stays.
 func (n *Network) Close() { n.handle.Close() }
 
-// Name is the name of the bridge and of the nftables table.
-func (n *Network) Name() string { return n.name }
-
-func digest(s string, length int) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:])[:length]
-}
+// Name is the name of the nftables table, and of the device that has the gateway's address.
+func (n *Network) Name() string { return n.names.gateway }
 
 // Plug connects the sandbox's namespace and returns its address. Plugged already, it returns the address it has. It is an
 // *OverlapError if the range is not the cluster's alone.
@@ -115,7 +99,7 @@ func (n *Network) Plug(ctx context.Context, p Port) (netip.Addr, error) {
 }
 
 func (n *Network) plug(p Port) (netip.Addr, error) {
-	if old, err := n.handle.LinkByName(portName(p.Key)); err == nil {
+	if old, err := n.handle.LinkByName(n.names.port(p.Key)); err == nil {
 		if _, address, complete := n.parseAlias(old.Attrs().Alias); complete {
 			return address, nil
 		}
@@ -123,42 +107,41 @@ func (n *Network) plug(p Port) (netip.Addr, error) {
 			return netip.Addr{}, fmt.Errorf("remove what is left of an earlier try: %w", err)
 		}
 	}
-	address, bridge, err := n.reserve()
+	address, err := n.reserve()
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if err := n.connect(p, address, bridge); err != nil {
+	if err := n.connect(p, address); err != nil {
 		n.release(address)
 		return netip.Addr{}, err
 	}
 	return address, nil
 }
 
-// reserve makes the bridge if there is none and picks an address that nobody has.
-func (n *Network) reserve() (netip.Addr, netlink.Link, error) {
+// reserve makes the gateway if there is none and picks an address that nobody has.
+func (n *Network) reserve() (netip.Addr, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	bridge, err := n.ensureBridge()
-	if err != nil {
-		return netip.Addr{}, nil, err
+	if err := n.ensureGateway(); err != nil {
+		return netip.Addr{}, err
 	}
 	if n.pool == nil {
 		n.pool = newPool(n.config.Pods)
 		if err := n.refill(); err != nil {
-			return netip.Addr{}, nil, err
+			return netip.Addr{}, err
 		}
 	}
 	address, ok := n.pool.take()
 	if ok {
-		return address, bridge, nil
+		return address, nil
 	}
 	if err := n.refill(); err != nil {
-		return netip.Addr{}, nil, err
+		return netip.Addr{}, err
 	}
 	if address, ok = n.pool.take(); !ok {
-		return netip.Addr{}, nil, fmt.Errorf("no free address in %s", n.config.Pods)
+		return netip.Addr{}, fmt.Errorf("no free address in %s", n.config.Pods)
 	}
-	return address, bridge, nil
+	return address, nil
 }
 
 // refill frees the addresses of links that are gone.
@@ -181,7 +164,7 @@ func (n *Network) release(address netip.Addr) {
 
 // Unplug disconnects a sandbox and frees its address. One that is not plugged is no error.
 func (n *Network) Unplug(ctx context.Context, key string) error {
-	link, err := n.handle.LinkByName(portName(key))
+	link, err := n.handle.LinkByName(n.names.port(key))
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		return nil
 	}
@@ -204,9 +187,9 @@ func (n *Network) Unplug(ctx context.Context, key string) error {
 
 // Ports returns the address of every plugged sandbox, by key.
 func (n *Network) Ports() (map[string]netip.Addr, error) {
-	links, err := n.handle.LinkList()
+	links, err := n.links()
 	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		return nil, err
 	}
 	ports := map[string]netip.Addr{}
 	for _, link := range links {
@@ -217,8 +200,8 @@ func (n *Network) Ports() (map[string]netip.Addr, error) {
 	return ports, nil
 }
 
-// Sync repairs what somebody else removed: the bridge's address, rules, and host ports of these sandboxes; and drops host
-// ports of sandboxes that are gone. It changes nothing where nothing is amiss.
+// Sync repairs what somebody else removed or changed: the gateway's address, links, routes, rules, and host ports of these
+// sandboxes; and drops host ports of sandboxes that are gone. It changes nothing where nothing is amiss.
 func (n *Network) Sync(ctx context.Context, ports []Port) error {
 	if err := n.repairLinks(); err != nil {
 		return err
@@ -236,31 +219,14 @@ func (n *Network) Sync(ctx context.Context, ports []Port) error {
 			wanted[address] = p.HostPorts
 		}
 	}
-	return errors.Join(n.rules.sync(ctx, wanted), allowForwarding(ctx, n.name))
+	return errors.Join(n.rules.sync(ctx, wanted), n.repairPeers(ctx), allowForwarding(ctx, n.names))
 }
 
-// Cleanup removes the bridge, all ports and all rules. Pods lose their network.
+// Cleanup removes every link, route and rule of the network. Pods lose it.
 func (n *Network) Cleanup(ctx context.Context) error {
-	links, err := n.handle.LinkList()
-	if err != nil {
-		return fmt.Errorf("list links: %w", err)
-	}
-	var errs []error
-	for _, link := range links {
-		if _, _, port := n.parseAlias(link.Attrs().Alias); port || link.Attrs().Name == n.name {
-			if err := n.handle.LinkDel(link); err != nil && !gone(err) {
-				errs = append(errs, fmt.Errorf("remove %s: %w", link.Attrs().Name, err))
-			}
-		}
-	}
+	errs := []error{n.removeRoutes(), n.removeLinks()}
 	n.mu.Lock()
 	n.pool = nil
 	n.mu.Unlock()
-	return errors.Join(append(errs, n.rules.destroy(ctx), forbidForwarding(ctx, n.name))...)
-}
-
-// hardwareAddress is derived from the address, so that nobody's neighbour table is wrong when an address is used again.
-func hardwareAddress(address netip.Addr) net.HardwareAddr {
-	sum := sha256.Sum256(address.AsSlice())
-	return append(net.HardwareAddr{0x0a, 0x6d}, sum[:4]...) // 0x0a: locally administered, one receiver
+	return errors.Join(append(errs, n.rules.destroy(ctx), forbidForwarding(ctx, n.names))...)
 }

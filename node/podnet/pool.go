@@ -13,9 +13,6 @@ func newPool(pods netip.Prefix) *pool {
 	return &pool{pods: pods.Masked(), last: gateway(pods), taken: map[netip.Addr]bool{}}
 }
 
-// gateway is the bridge's own address in a range.
-func gateway(pods netip.Prefix) netip.Addr { return pods.Masked().Addr().Next() }
-
 // take returns a free address; false if there is none.
 func (p *pool) take() (netip.Addr, bool) {
 	for address := p.after(p.last); ; address = p.after(address) {

@@ -6,28 +6,35 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
+	"sync/atomic"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/vishvananda/netlink"
 	"sigs.k8s.io/knftables"
 )
 
-// rules are the cluster's own nftables table. Its maps say which port of the host goes to which Pod, and are all that ever
-// changes; its chains are the same from the first to the last day.
+// rules are the cluster's own nftables table. Its maps say which port of the host goes to which Pod, its set which nodes are
+// reached without masquerading; they are all that ever changes. Its chains are the same from an agent's first to its last day.
 type rules struct {
-	table  string
-	bridge string
-	config Config
+	names   names
+	config  Config
+	handle  *netlink.Handle
+	written atomic.Bool // the chains are known to be those of this program, and not of an older one
+}
+
+func newRules(names names, config Config, handle *netlink.Handle) *rules {
+	return &rules{names: names, config: config, handle: handle}
 }
 
 const (
+	// loopMark is the bit of a connection's mark that says that it leads back to the Pod it comes from.
+	loopMark = "0x00010000"
+	nodes    = "nodes"       // addresses of other nodes that know how to reach this one's Pods
 	anyPorts = "hostports"   // protocol . port → address . port
 	oneIP    = "hostipports" // host's address . protocol . port → address . port
 )
 
-func (r rules) open() (knftables.Interface, error) {
-	nft, err := knftables.New(knftables.IPv4Family, r.table)
+func (r *rules) open() (knftables.Interface, error) {
+	nft, err := knftables.New(knftables.IPv4Family, r.names.gateway)
 	if err != nil {
 		return nil, fmt.Errorf("nftables (Debian package nftables): %w", err)
 	}
@@ -35,17 +42,21 @@ func (r rules) open() (knftables.Interface, error) {
 }
 
 // skeleton adds everything but the maps' elements. Chains are flushed first, so repeating it repairs them.
-func (r rules) skeleton(tx *knftables.Transaction) {
+func (r *rules) skeleton(tx *knftables.Transaction) {
 	tx.Add(&knftables.Table{Comment: knftables.PtrTo("Mainstay's Pod network")})
 	tx.Add(&knftables.Map{Name: anyPorts, Type: "inet_proto . inet_service : ipv4_addr . inet_service"})
 	tx.Add(&knftables.Map{Name: oneIP, Type: "ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service"})
+	tx.Add(&knftables.Set{Name: nodes, Type: "ipv4_addr"})
 	chain := func(name string, kind knftables.BaseChainType, hook knftables.BaseChainHook, priority knftables.BaseChainPriority) {
 		tx.Add(&knftables.Chain{Name: name, Type: &kind, Hook: &hook, Priority: &priority})
 		tx.Flush(&knftables.Chain{Name: name})
 	}
+	tx.Add(&knftables.Chain{Name: "hostports"})
+	tx.Flush(&knftables.Chain{Name: "hostports"})
 	chain("prerouting", knftables.NATType, knftables.PreroutingHook, knftables.DNATPriority)
 	chain("output", knftables.NATType, knftables.OutputHook, knftables.DNATPriority)
 	chain("postrouting", knftables.NATType, knftables.PostroutingHook, knftables.SNATPriority)
+	chain("forward", knftables.FilterType, knftables.ForwardHook, knftables.ManglePriority)
 	chain("protect", knftables.FilterType, knftables.PreroutingHook, knftables.RawPriority)
 	for name, lines := range r.chains() {
 		for _, line := range lines {
@@ -54,114 +65,61 @@ func (r rules) skeleton(tx *knftables.Transaction) {
 	}
 }
 
-func (r rules) chains() map[string][]string {
-	forward := []string{
-		"fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @" + oneIP,
-		"fib daddr type local dnat ip to meta l4proto . th dport map @" + anyPorts,
-	}
+func (r *rules) chains() map[string][]string {
+	local := []string{"fib daddr type local jump hostports"}
+	asGateway := "snat to " + gateway(r.config.Pods).String()
+	ports, pods := r.names.ports+"*", r.config.Pods.Masked().String()
 	return map[string][]string{
-		"prerouting": forward,
-		"output":     forward,
+		"prerouting": local,
+		"output":     local,
+		"hostports": {
+			"dnat ip to ip daddr . meta l4proto . th dport map @" + oneIP,
+			"dnat ip to meta l4proto . th dport map @" + anyPorts,
+		},
+		"forward": {
+			// A tunnel carries less than the link it runs through. Connections are told so at once, whatever becomes of ICMP.
+			"oifname " + r.names.tunnel + " tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
+			// Translated, and back to where it came from: a Pod reaches itself by a host port or a Service.
+			"iifname " + ports + " ct state new ct status dnat fib daddr . iif oif exists ct mark set ct mark or " + loopMark,
+		},
 		"postrouting": {
-			// The host by its loopback address, and Pods by a host port: answers must come back this way.
-			"oifname " + r.bridge + " ip saddr 127.0.0.0/8 masquerade",
-			"oifname " + r.bridge + " ip saddr " + r.config.Pods.Masked().String() + " ct status dnat masquerade",
-			"oifname != " + r.bridge + " ip saddr " + r.config.Pods.Masked().String() + " ip daddr != " + r.config.Local.Masked().String() + " masquerade",
+			// The host by its loopback address, and a Pod to itself: answers must come back this way.
+			"oifname " + ports + " ip saddr 127.0.0.0/8 " + asGateway,
+			"oifname " + ports + " ct mark and " + loopMark + " == " + loopMark + " " + asGateway,
+			"oifname != " + ports + " ip saddr " + pods + " ip daddr != " + r.config.Local.Masked().String() + " ip daddr != @" + nodes + " masquerade",
 		},
 		// route_localnet would let Pods reach what listens on the host's loopback only.
-		"protect": {"iifname " + r.bridge + " ip daddr 127.0.0.0/8 drop"},
+		"protect": {"iifname " + ports + " ip daddr 127.0.0.0/8 drop"},
 	}
 }
 
-// element is one forwarded port, in one of the two maps.
-type element struct{ mapName, key, value string }
-
-func elementsOf(address netip.Addr, ports []HostPort) []element {
-	var elements []element
-	for _, p := range ports {
-		e := element{
-			mapName: anyPorts,
-			key:     protocol(p.Protocol) + " . " + strconv.Itoa(int(p.HostPort)),
-			value:   address.String() + " . " + strconv.Itoa(int(p.Port)),
-		}
-		if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
-			e.mapName, e.key = oneIP, p.HostIP.String()+" . "+e.key
-		}
-		elements = append(elements, e)
-	}
-	return elements
-}
-
-func protocol(p corev1.Protocol) string {
-	if p == "" {
-		return "tcp"
-	}
-	return strings.ToLower(string(p))
-}
-
-// slot is the element without its value: what can be there only once.
-func (e element) slot() element { return element{mapName: e.mapName, key: e.key} }
-
-func (e element) object() *knftables.Element {
-	return &knftables.Element{Map: e.mapName, Key: strings.Split(e.key, " . "), Value: strings.Split(e.value, " . ")}
-}
-
-// add forwards ports to an address. Ports that another address has are an error that names it.
-func (r rules) add(ctx context.Context, address netip.Addr, ports []HostPort) error {
-	return r.update(ctx, func(_ knftables.Interface, tx *knftables.Transaction, present map[element]string) error {
-		r.skeleton(tx)
-		for _, e := range elementsOf(address, ports) {
-			switch value := present[e.slot()]; value {
-			case "":
-				tx.Add(e.object())
-			case e.value:
-			default:
-				return fmt.Errorf("host port %s is taken by the Pod with address %s", e.key, value)
-			}
-		}
-		return nil
-	})
-}
-
-// remove drops every port that is forwarded to an address.
-func (r rules) remove(ctx context.Context, address netip.Addr) error {
-	return r.update(ctx, func(nft knftables.Interface, tx *knftables.Transaction, present map[element]string) error {
-		drop(tx, present, func(target netip.Addr) bool { return target == address })
-		return nil
-	})
-}
-
-// sync brings the table in line: wanted holds every plugged address, and what is forwarded to it. Nothing is written if
-// nothing is amiss.
-func (r rules) sync(ctx context.Context, wanted map[netip.Addr][]HostPort) error {
-	return r.update(ctx, func(nft knftables.Interface, tx *knftables.Transaction, present map[element]string) error {
-		whole, err := r.whole(ctx, nft)
-		if err != nil {
-			return err
-		}
-		if !whole {
+// exempt sets the nodes that packets of Pods reach with their own source address.
+func (r *rules) exempt(ctx context.Context, wanted map[netip.Addr]bool) error {
+	return r.update(ctx, func(nft knftables.Interface, tx *knftables.Transaction, _ map[element]string) error {
+		listed, err := nft.ListElements(ctx, "set", nodes)
+		if knftables.IsNotFound(err) {
 			r.skeleton(tx)
+		} else if err != nil {
+			return fmt.Errorf("list nftables set %s of table %s: %w", nodes, r.names.gateway, err)
 		}
-		drop(tx, present, func(target netip.Addr) bool { return !has(wanted, target) })
-		for address, ports := range wanted {
-			for _, e := range elementsOf(address, ports) {
-				if present[e.slot()] == "" {
-					present[e.slot()] = e.value
-					tx.Add(e.object())
-				}
+		present := map[string]bool{}
+		for _, e := range listed {
+			present[e.Key[0]] = true
+			if address, err := netip.ParseAddr(e.Key[0]); err != nil || !wanted[address] {
+				tx.Delete(&knftables.Element{Set: nodes, Key: e.Key})
+			}
+		}
+		for address := range wanted {
+			if !present[address.String()] {
+				tx.Add(&knftables.Element{Set: nodes, Key: []string{address.String()}})
 			}
 		}
 		return nil
 	})
-}
-
-func has[V any](m map[netip.Addr]V, address netip.Addr) bool {
-	_, ok := m[address]
-	return ok
 }
 
 // update runs what change adds to a transaction, if it adds anything. present is what is forwarded now: values by slot.
-func (r rules) update(ctx context.Context, change func(knftables.Interface, *knftables.Transaction, map[element]string) error) error {
+func (r *rules) update(ctx context.Context, change func(knftables.Interface, *knftables.Transaction, map[element]string) error) error {
 	nft, err := r.open()
 	if err != nil {
 		return err
@@ -180,43 +138,14 @@ func (r rules) update(ctx context.Context, change func(knftables.Interface, *knf
 	return nft.Run(ctx, tx)
 }
 
-// drop removes the elements that point to unwanted addresses, from present too.
-func drop(tx *knftables.Transaction, present map[element]string, unwanted func(netip.Addr) bool) {
-	for slot, value := range present {
-		target, _ := netip.ParseAddr(strings.Fields(value)[0])
-		if unwanted(target) {
-			tx.Delete(element{mapName: slot.mapName, key: slot.key, value: value}.object())
-			delete(present, slot)
-		}
-	}
-}
-
-// elements returns what is forwarded now, values by element without value. Nothing if there is no table.
-func (r rules) elements(ctx context.Context, nft knftables.Interface) (map[element]string, error) {
-	present := map[element]string{}
-	for _, name := range []string{anyPorts, oneIP} {
-		listed, err := nft.ListElements(ctx, "map", name)
-		if knftables.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list nftables map %s of table %s: %w", name, r.table, err)
-		}
-		for _, e := range listed {
-			present[element{mapName: name, key: strings.Join(e.Key, " . ")}] = strings.Join(e.Value, " . ")
-		}
-	}
-	return present, nil
-}
-
 // whole tells whether every chain has as many rules as it should.
-func (r rules) whole(ctx context.Context, nft knftables.Interface) (bool, error) {
+func (r *rules) whole(ctx context.Context, nft knftables.Interface) (bool, error) {
 	listed, err := nft.ListRules(ctx, "")
 	if knftables.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("list rules of nftables table %s: %w", r.table, err)
+		return false, fmt.Errorf("list rules of nftables table %s: %w", r.names.gateway, err)
 	}
 	count := map[string]int{}
 	for _, rule := range listed {
@@ -232,16 +161,17 @@ func (r rules) whole(ctx context.Context, nft knftables.Interface) (bool, error)
 }
 
 // destroy removes the table. None is no error.
-func (r rules) destroy(ctx context.Context) error {
+func (r *rules) destroy(ctx context.Context) error {
 	nft, err := r.open()
 	if err != nil {
 		return err
 	}
+	r.written.Store(false)
 	tx := nft.NewTransaction()
 	tx.Add(&knftables.Table{}) // deleting what is not there would fail
 	tx.Delete(&knftables.Table{})
 	if err := nft.Run(ctx, tx); err != nil {
-		return fmt.Errorf("remove nftables table %s: %w", r.table, err)
+		return fmt.Errorf("remove nftables table %s: %w", r.names.gateway, err)
 	}
 	return nil
 }

@@ -84,9 +84,10 @@ func (e *ImageError) Unwrap() error { return e.Err }
 
 // Network is the part of the cluster's addresses that concerns one node.
 type Network struct {
-	PodCIDR netip.Prefix // the node's own range; its first address is the bridge's
+	PodCIDR netip.Prefix // the node's own range; its first address is the node's own among its Pods, its gateway
 	// ClusterCIDR is the range of all nodes' Pods: what goes there keeps its source address. PodCIDR if zero.
 	ClusterCIDR netip.Prefix
+	DNS         netip.Addr // answers names for Pods while the gateway does not; zero: none does
 }
 
 // Info is what the node tells the cluster of itself.
@@ -99,7 +100,19 @@ type Info struct {
 	LiveRestore      bool
 	Images           []corev1.ContainerImage // all
 	ReservedOverhead resource.Quantity       // memory the engine itself needs; zero if unknown
+	Room             Room
 }
+
+// Room is what the host has left. A Share of zero is not measured, or has no bounds.
+type Room struct {
+	Memory Share // bytes
+	Disk   Share // bytes, of the disk that holds images and what containers write
+	Inodes Share // of that disk
+	PIDs   Share // numbers of processes and threads
+}
+
+// Share is a part of something.
+type Share struct{ Free, All uint64 }
 
 // Pod is one Pod recovered from labels.
 type Pod struct {

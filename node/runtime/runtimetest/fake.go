@@ -48,7 +48,8 @@ type Fake struct {
 	network   runtime.Network
 	nextID    int
 	pods      map[types.UID]*fakePod
-	images    map[string]bool  // ref → on the node
+	images    map[string]bool // ref → on the node
+	room      runtime.Room
 	registry  map[string]error // ref → what a pull says; nil lets it succeed
 	calls     []Call
 	listeners map[*listener]bool
@@ -102,6 +103,13 @@ func (f *Fake) enter(ctx context.Context, c Call) error {
 	return context.Cause(ctx)
 }
 
+// SetRoom says what the host has left; before, that is not measured.
+func (f *Fake) SetRoom(room runtime.Room) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.room = room
+}
+
 // Info implements runtime.Runtime: 4 cores, 8 GiB, 100 GiB.
 func (f *Fake) Info(ctx context.Context) (runtime.Info, error) {
 	if err := f.enter(ctx, Call{Method: "Info"}); err != nil {
@@ -110,7 +118,7 @@ func (f *Fake) Info(ctx context.Context) (runtime.Info, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	info := runtime.Info{
-		Engine: "fake://1.0", OperatingSystem: "Fake OS", Architecture: "amd64", KernelVersion: "6.0", LiveRestore: true,
+		Engine: "fake://1.0", OperatingSystem: "Fake OS", Architecture: "amd64", KernelVersion: "6.0", LiveRestore: true, Room: f.room,
 		Capacity: corev1.ResourceList{
 			corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("8Gi"),
 			corev1.ResourceEphemeralStorage: resource.MustParse("100Gi"),
