@@ -7,11 +7,14 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mainstay-cluster/mainstay/node/link"
 	"github.com/mainstay-cluster/mainstay/state"
 )
 
@@ -22,6 +25,11 @@ type Config struct {
 
 	// ReadIndex returns once Store holds every write that was acknowledged anywhere before the call. Nil: it always does.
 	ReadIndex func(ctx context.Context) error
+	// Leader finds who takes what is written: this server if the address is "", else the one at it. The error says that nobody
+	// does now. Nil: this server does.
+	Leader func(ctx context.Context) (address string, err error)
+	// Peers reaches other servers, at https://<address>, with this one's certificate. It is needed if Leader is.
+	Peers http.RoundTripper
 	// Ready says why this server does not know the whole cluster yet, e.g. while it recovers; nil when it does. Until
 	// then no agent is told to stop anything. A nil func is always ready.
 	Ready func() error
@@ -29,10 +37,20 @@ type Config struct {
 	Authenticate func(token string) (Identity, bool)
 	// Plan says what the manifests of a request would do. Its result is sent as JSON. Nil: no plans.
 	Plan func(ctx context.Context, req PlanRequest) (any, error)
-	// Agents reaches agents for logs, at https://<address they registered with>. Nil: no logs.
+	// Agents reaches agents for logs, at https://<node name>. Nil: no logs.
 	Agents http.RoundTripper
+	// Join takes a machine in that brings a token, from the address that its request came from. Nil: none is.
+	Join func(ctx context.Context, req link.JoinRequest, from netip.Addr) (link.Membership, error)
+	// Renew signs a node's certificate anew, for the same machine. Nil: it does not.
+	Renew func(ctx context.Context, node, machine string, req link.RenewRequest, from netip.Addr) (link.Membership, error)
+	// Servers answers what other servers ask, below ServerPrefix. Nil: nothing.
+	Servers http.Handler
+	// Members lists the servers, to be sent as JSON, without asking for a quorum. Nil: nobody may know.
+	Members func(ctx context.Context) (any, error)
 	// Seen is told each time a node shows that it lives. It must not block.
 	Seen func(node string)
+	// Authority is the mark of the cluster's authority, for agents; nil: they are told none.
+	Authority func() string
 	// Metrics takes the API's metrics; nil: they are kept nowhere.
 	Metrics prometheus.Registerer
 	// Version is Mainstay's own, for `kubectl version`.
@@ -42,24 +60,28 @@ type Config struct {
 // API is an http.Handler. Safe for concurrent use.
 type API struct {
 	Config
-	life      context.Context // ends with Run; every request's context ends with it
-	end       context.CancelCauseFunc
-	polls     polls
-	pages     pages
-	limits    limits
-	metrics   *metrics
-	documents func() documents
+	life       context.Context // ends with Run; every request's context ends with it
+	end        context.CancelCauseFunc
+	polls      polls
+	network    network
+	admissions chan admission // to admitThoseWaiting
+	pages      pages
+	limits     limits
+	caughtUp   atomic.Bool // the store was current once
+	metrics    *metrics
+	documents  func() documents
 }
 
 // New makes an API. It answers at once; for nodes to hear of changes, Run must run.
 func New(cfg Config) *API {
 	life, end := context.WithCancelCause(context.Background())
 	return &API{
-		Config:    cfg,
-		life:      life,
-		end:       end,
-		metrics:   newMetrics(cfg.Metrics),
-		documents: sync.OnceValue(func() documents { return describe(served(cfg.Store)) }),
+		Config:     cfg,
+		life:       life,
+		end:        end,
+		admissions: make(chan admission),
+		metrics:    newMetrics(cfg.Metrics),
+		documents:  sync.OnceValue(func() documents { return describe(served(cfg.Store)) }),
 	}
 }
 
@@ -68,8 +90,11 @@ func New(cfg Config) *API {
 func (a *API) Run(ctx context.Context) error {
 	defer a.end(errEnding)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return follow(ctx, a, boundTo) })
-	g.Go(func() error { return follow(ctx, a, pullsOther) })
+	g.Go(func() error { return follow(ctx, a, a.polls.begin, a.polls.podChanged) })
+	g.Go(func() error { return follow(ctx, a, func(*state.Snapshot) {}, pullsOther) })
+	g.Go(func() error { return a.network.run(ctx, a.Store) })
+	g.Go(func() error { return a.admitThoseWaiting(ctx) })
+	g.Go(func() error { return a.becomeCurrent(ctx) })
 	return g.Wait()
 }
 

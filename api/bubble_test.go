@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,10 +105,12 @@ func TestTheFutureIsWaitedForALittle(t *testing.T) {
 				t.Errorf("%s: %+v, want the cause that client-go looks for", query, status)
 			}
 		}
-		go func() {
+		var writer sync.WaitGroup
+		defer writer.Wait() // it hears of its write a little after everybody else
+		writer.Go(func() {
 			time.Sleep(time.Second) // virtual
 			statetest.Put(t, store, pod("a", "2", ""))
-		}()
+		})
 		if w := ask(t.Context(), a, "/api/v1/pods?resourceVersion=2"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"name":"2"`) {
 			t.Errorf("%d %s, want what came within the time", w.Code, w.Body)
 		}

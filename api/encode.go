@@ -85,11 +85,7 @@ func visible(k object.Kind, obj object.Object) object.Object {
 func (e encoder) one(obj object.Object) ([]byte, error) {
 	switch e.form {
 	case asTable:
-		table, err := e.table([]object.Object{obj}, metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()})
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(table)
+		return json.Marshal(e.table([]object.Object{obj}, metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()}))
 	case asMetadata:
 		return json.Marshal(metadataOf(obj))
 	}
@@ -104,10 +100,7 @@ func (e encoder) bookmark(version string, annotations map[string]string) ([]byte
 	obj.SetAnnotations(annotations)
 	switch e.form {
 	case asTable:
-		table, err := e.table(nil, metav1.ListMeta{ResourceVersion: version})
-		if err != nil {
-			return nil, err
-		}
+		table := e.table(nil, metav1.ListMeta{ResourceVersion: version})
 		// The annotations travel in a row's metadata, where client-go's reflectors of Tables look.
 		table.Rows = []metav1.TableRow{{Cells: make([]any, len(table.ColumnDefinitions)), Object: runtime.RawExtension{Object: metadataOf(obj)}}}
 		return json.Marshal(table)
@@ -118,11 +111,8 @@ func (e encoder) bookmark(version string, annotations map[string]string) ([]byte
 }
 
 // table renders visible objects.
-func (e encoder) table(objs []object.Object, meta metav1.ListMeta) (*metav1.Table, error) {
-	table, err := kube.Table(e.kind, objs)
-	if err != nil {
-		return nil, fmt.Errorf("print %s: %w", e.kind.Resource, err)
-	}
+func (e encoder) table(objs []object.Object, meta metav1.ListMeta) *metav1.Table {
+	table := kube.Table(e.kind, objs)
 	table.TypeMeta = metav1.TypeMeta{Kind: "Table", APIVersion: metaGroup + "/v1"}
 	table.ListMeta = meta
 	for i := range table.Rows {
@@ -135,7 +125,7 @@ func (e encoder) table(objs []object.Object, meta metav1.ListMeta) (*metav1.Tabl
 			table.Rows[i].Object = runtime.RawExtension{Object: metadataOf(objs[i])}
 		}
 	}
-	return table, nil
+	return table
 }
 
 func metadataOf(obj object.Object) *metav1.PartialObjectMetadata {

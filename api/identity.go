@@ -2,6 +2,9 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,13 +17,16 @@ import (
 const (
 	GroupAdmins  = "mainstay:admins"  // read everything
 	GroupViewers = "mainstay:viewers" // read everything
+	GroupServers = "mainstay:servers" // what servers ask each other, and what others asked them; nothing else
 	GroupNodes   = "mainstay:nodes"   // the endpoints of node/link, for the node of that name; nothing else
 )
 
 // Identity is who asks: the subject of a client certificate (CommonName and Organization) or the holder of a token.
 type Identity struct {
-	Name   string
-	Groups []string
+	Name   string   `json:"name"`
+	Groups []string `json:"groups"`
+	// Machine is which machine of a node's name it is; see object.MachineAnnotation.
+	Machine string `json:"machine"`
 }
 
 func (id Identity) in(group string) bool { return slices.Contains(id.Groups, group) }
@@ -34,18 +40,31 @@ func WithIdentity(ctx context.Context, id Identity) context.Context {
 
 // identify says who asks. Only certificates that the TLS layer has verified count.
 func (a *API) identify(r *http.Request) (Identity, bool) {
+	if id, ok := passed(r); ok {
+		return id, id.Name != ""
+	}
 	if id, ok := r.Context().Value(identityKey{}).(Identity); ok {
 		return id, true
 	}
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		subject := r.TLS.VerifiedChains[0][0].Subject
-		return Identity{Name: subject.CommonName, Groups: subject.Organization}, true
+		leaf := r.TLS.VerifiedChains[0][0]
+		return Identity{Name: leaf.Subject.CommonName, Groups: leaf.Subject.Organization, Machine: machineOf(leaf)}, true
 	}
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || a.Authenticate == nil {
 		return Identity{}, false
 	}
 	return a.Authenticate(strings.TrimSpace(token))
+}
+
+// machineOf says which machine a certificate is of. One that was signed before certificates said so is of who has its key; what
+// replaces it says the same.
+func machineOf(leaf *x509.Certificate) string {
+	if leaf.Subject.SerialNumber != "" {
+		return leaf.Subject.SerialNumber
+	}
+	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	return "key-" + hex.EncodeToString(sum[:10])
 }
 
 // reader lets those through who may read.

@@ -47,6 +47,7 @@ func TestKubectlTranscripts(t *testing.T) {
 	s := serve(t, api.Config{}, shop()...)
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel() // they only read, or are refused
 			raw, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)

@@ -99,11 +99,7 @@ func (a *API) list(w http.ResponseWriter, q request, l listing) error {
 		}
 	}
 	if l.form == asTable {
-		table, err := l.table(objs, meta)
-		if err != nil {
-			return err
-		}
-		writeJSON(w, http.StatusOK, table)
+		writeJSON(w, http.StatusOK, l.table(objs, meta))
 		return nil
 	}
 	return l.write(w, objs, meta)

@@ -57,11 +57,10 @@ func (a *API) logs(w http.ResponseWriter, q request) error {
 	if err := stillWaiting(pod, container); err != nil {
 		return err
 	}
-	address, err := agentAddress(view, pod.Spec.NodeName)
-	if err != nil {
+	if _, err := AgentAddress(view, pod.Spec.NodeName); err != nil {
 		return err
 	}
-	at := url.URL{Scheme: "https", Host: address, Path: logsPath + pod.Namespace + "/" + pod.Name + "/" + container, RawQuery: options.Encode()}
+	at := url.URL{Scheme: "https", Host: pod.Spec.NodeName, Path: logsPath + pod.Namespace + "/" + pod.Name + "/" + container, RawQuery: options.Encode()}
 	return a.stream(q.r.Context(), w, at.String(), limit)
 }
 

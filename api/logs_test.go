@@ -40,7 +40,7 @@ func TestKubectlLogs(t *testing.T) {
 	if got := s.must("logs", "-n", "shop", "web-5d4f8-aaaaa", "--previous", "--tail=3", "--timestamps"); got != "hello\n" {
 		t.Errorf("%q", got)
 	}
-	want := "n1.example:7444/mainstay/v1/logs/shop/web-5d4f8-aaaaa/main?previous=true&tail=3&timestamps=true&uid=uid-web-5d4f8-aaaaa"
+	want := "n1/mainstay/v1/logs/shop/web-5d4f8-aaaaa/main?previous=true&tail=3&timestamps=true&uid=uid-web-5d4f8-aaaaa"
 	if got := <-asked; got != want {
 		t.Errorf("the agent was asked %s, want %s", got, want)
 	}

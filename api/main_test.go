@@ -48,6 +48,7 @@ var identities = map[string]api.Identity{
 	"n1":       {Name: "n1", Groups: []string{api.GroupNodes}},
 	"n2":       {Name: "n2", Groups: []string{api.GroupNodes}},
 	"n3":       {Name: "n3", Groups: []string{api.GroupNodes}},
+	"s2":       {Name: "s2", Groups: []string{api.GroupServers}},
 	"stranger": {Name: "eve", Groups: []string{"developers"}},
 }
 
@@ -203,7 +204,8 @@ func (s *server) kubectl(args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	s.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, self, args...)
-	cmd.Env = append(os.Environ(), asKubectl+"=1", "KUBECONFIG="+config, "HOME="+home, "TZ=UTC")
+	// A program with the race detector sleeps for a second at its end, for goroutines that may yet race; it is kubectl's then.
+	cmd.Env = append(os.Environ(), asKubectl+"=1", "KUBECONFIG="+config, "HOME="+home, "TZ=UTC", "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 

@@ -38,6 +38,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
+// lasting are resources whose answers last as long as nothing happens.
+var lasting = []string{"node/pods", "node/network", "log"}
+
 // start counts a request in; the function it returns counts it out.
 func (m *metrics) start(r *http.Request) func(code int) {
 	verb, resource := labelsOf(r)
@@ -46,7 +49,7 @@ func (m *metrics) start(r *http.Request) func(code int) {
 	return func(code int) {
 		m.open.WithLabelValues(verb).Dec()
 		m.requests.WithLabelValues(verb, resource, strconv.Itoa(code)).Inc()
-		if verb != "watch" && resource != "node/pods" && resource != "log" {
+		if verb != "watch" && !slices.Contains(lasting, resource) {
 			m.seconds.WithLabelValues(verb, resource).Observe(time.Since(began).Seconds())
 		}
 	}

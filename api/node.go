@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/mainstay-cluster/mainstay/node/link"
+	"github.com/mainstay-cluster/mainstay/object"
 	"github.com/mainstay-cluster/mainstay/state"
 )
 
@@ -22,10 +23,24 @@ func (a *API) node(w http.ResponseWriter, r *http.Request, id Identity, endpoint
 	if !id.in(GroupNodes) {
 		return forbidden(id.Name + " is not a node: the endpoints under /mainstay/v1/node/ are for agents")
 	}
+	if err := a.certain(r.Context(), func(view state.Reader) error { return inPlace(view, id) }); err != nil {
+		return err
+	}
 	if r.Method != http.MethodPost {
 		return methodNotAllowed("node endpoints are called by POST")
 	}
+	w.Header()["Date"] = nil // agents do not read it, and another one each second fills the connection's table of headers
 	r.Body = http.MaxBytesReader(w, r.Body, maxNodeBody)
+	if writes(endpoint) {
+		if done, err := a.passOn(w, r, id); done {
+			return err
+		}
+	}
+	return a.answerNode(w, r, id, endpoint)
+}
+
+// answerNode answers a node that may ask.
+func (a *API) answerNode(w http.ResponseWriter, r *http.Request, id Identity, endpoint string) error {
 	switch endpoint {
 	case "register":
 		return answer(w, r, func(ctx context.Context, req link.Registration) (any, error) {
@@ -36,7 +51,7 @@ func (a *API) node(w http.ResponseWriter, r *http.Request, id Identity, endpoint
 		})
 	case "pods":
 		return answer(w, r, func(ctx context.Context, req link.PodsRequest) (any, error) {
-			return a.nodePods(ctx, id, req)
+			return a.nodePods(ctx, id, &req)
 		})
 	case "report":
 		return answer(w, r, func(ctx context.Context, req link.Report) (any, error) {
@@ -46,12 +61,38 @@ func (a *API) node(w http.ResponseWriter, r *http.Request, id Identity, endpoint
 		return answer(w, r, func(ctx context.Context, req link.ConfigRequest) (any, error) {
 			return a.nodeConfig(ctx, id, req)
 		})
+	case "network":
+		return a.nodeNetwork(w, r, id)
 	case "events":
 		return answer(w, r, func(ctx context.Context, req link.Events) (any, error) {
 			return nil, a.nodeEvents(ctx, id, req)
 		})
+	case "renew":
+		return a.renew(w, r, id)
 	}
 	return notFound(r.URL.Path)
+}
+
+// inPlace lets a machine through that no other has replaced.
+func inPlace(view state.Reader, id Identity) error {
+	node, ok := state.Get[*corev1.Node](view, state.Key{Name: id.Name})
+	if ok && node.Annotations[object.MachineAnnotation] != "" && node.Annotations[object.MachineAnnotation] != id.Machine {
+		return forbidden("another machine has joined as node " + id.Name + " in place of this one: run `mainstay agent --cleanup` here")
+	}
+	return nil
+}
+
+// certain makes sure that what speaks against a node holds now: this server may be behind another that has taken it in. What
+// speaks for one may be a moment old.
+func (a *API) certain(ctx context.Context, check func(state.Reader) error) error {
+	if check(a.Store.View()) == nil {
+		return nil
+	}
+	view, err := a.consistent(ctx)
+	if err != nil {
+		return err
+	}
+	return check(view)
 }
 
 // answer decodes a request, and encodes what handle makes of it; nil is no content.
@@ -84,7 +125,7 @@ func badBody(err error) error {
 // writeFailed turns a conflict that outlived its retries into something to try again: 409 would mean another cluster.
 func writeFailed(err error) error {
 	if errors.Is(err, state.ErrConflict) {
-		return apierrors.NewServiceUnavailable(err.Error())
+		return unavailable(err.Error())
 	}
 	return err
 }
@@ -104,6 +145,16 @@ func knownNode(view state.Reader, name string) (*corev1.Node, error) {
 		return nil, apierrors.NewNotFound(link.NodesResource, name)
 	}
 	return node, nil
+}
+
+// heardNode finds a node that has registered and was not given up for silence since. To one that was, the answer is the same
+// as to one that is unknown: only by registering anew it tells what has become of all that it runs.
+func heardNode(view state.Reader, name string) (*corev1.Node, error) {
+	node, err := knownNode(view, name)
+	if err == nil && (object.Silent(node) || !object.Joined(node)) {
+		return nil, apierrors.NewNotFound(link.NodesResource, name)
+	}
+	return node, err
 }
 
 // boundPod finds the Pod that a node speaks of, if it is the node's own.

@@ -3,14 +3,10 @@ package api_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -46,201 +42,6 @@ func cluster(name, podCIDR string) *object.Cluster {
 	return &object.Cluster{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: object.ClusterSpec{PodCIDR: podCIDR}}
 }
 
-func registration(name string, pods ...corev1.Pod) link.Registration {
-	return link.Registration{
-		Cluster: "home", Address: name + ":7444", Pods: pods,
-		Node: &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubernetes.io/hostname": name}}},
-	}
-}
-
-// ran is a Pod as an agent reports it.
-func ran(name, node, uid, ip string) corev1.Pod {
-	p := pod("a", name, node)
-	p.UID, p.ResourceVersion, p.Status.PodIP, p.Status.Phase = types.UID(uid), "77", ip, corev1.PodRunning
-	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "lost", UID: "lost"}}
-	return *p
-}
-
-func TestRegistrationGivesEachNodeItsRange(t *testing.T) {
-	s := serve(t, api.Config{}, cluster("home", "10.1.0.0/22"))
-	register := func(name string, pods ...corev1.Pod) (string, error) {
-		got, err := s.agent(name).Register(t.Context(), registration(name, pods...))
-		return got.PodCIDR, err
-	}
-	for _, tc := range []struct{ node, podIP, want string }{
-		{"n1", "", "10.1.0.0/24"}, {"n2", "10.1.3.9", "10.1.3.0/24"}, {"n1", "10.1.2.9", "10.1.0.0/24"}, {"n3", "10.1.3.7", "10.1.1.0/24"},
-	} {
-		got, err := register(tc.node, ran("p-"+tc.node, tc.node, "u-"+tc.node, tc.podIP))
-		if err != nil || got != tc.want {
-			t.Errorf("%s with a Pod at %q: %s, %v, want %s", tc.node, tc.podIP, got, err, tc.want)
-		}
-	}
-	node, _ := state.Get[*corev1.Node](s.store.View(), state.Key{Name: "n2"})
-	if node.Annotations[api.AddressAnnotation] != "n2:7444" || node.Labels["kubernetes.io/hostname"] != "n2" {
-		t.Errorf("%+v", node.ObjectMeta)
-	}
-
-	full := serve(t, api.Config{}, cluster("home", "10.1.0.0/24"), shopNode(metav1.ObjectMeta{Name: "n9"}))
-	statetest.Update(t, full.store, func(tx *state.Txn) {
-		n, _ := state.Get[*corev1.Node](tx, state.Key{Name: "n9"})
-		n = n.DeepCopy()
-		n.Spec.PodCIDR = "10.1.0.0/24"
-		tx.Update(n)
-	})
-	if _, err := full.agent("n1").Register(t.Context(), registration("n1")); !apierrors.IsServiceUnavailable(err) || !strings.Contains(err.Error(), "10.1.0.0/24") {
-		t.Errorf("no range left: %v", err)
-	}
-}
-
-func TestRegistrationIsForTheRightClusterAndNode(t *testing.T) {
-	s := serve(t, api.Config{}, cluster("home", ""))
-	wrong := registration("n1")
-	wrong.Cluster = "away"
-	if _, err := s.agent("n1").Register(t.Context(), wrong); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `"away"`) || !strings.Contains(err.Error(), `"home"`) {
-		t.Errorf("%v, want a conflict that names both clusters", err)
-	}
-	if _, err := s.agent("n2").Register(t.Context(), registration("n1")); !apierrors.IsForbidden(err) {
-		t.Errorf("another node's name: %v, want forbidden", err)
-	}
-	got, err := s.agent("n1").Register(t.Context(), registration("n1"))
-	if want := (link.Registered{PodCIDR: "10.244.0.0/24", ClusterCIDR: "10.244.0.0/16"}); err != nil || got != want {
-		t.Errorf("%+v, %v, want %+v", got, err, want)
-	}
-}
-
-// A server that has lost its memory takes in what runs, as it is.
-func TestUnknownNodeBringsItsPods(t *testing.T) {
-	live := pod("a", "live", "n2")
-	s := serve(t, api.Config{}, cluster("home", ""), pod("a", "fresh", ""), live)
-	req := registration("n1", ran("old", "n1", "u1", "10.244.7.2"), ran("fresh", "n1", "u2", "10.244.7.3"), ran("live", "n1", "u3", ""), ran("renamed", "n0", "u4", ""))
-	got, err := s.agent("n1").Register(t.Context(), req)
-	if err != nil || got.Adopted != 3 || got.PodCIDR != "10.244.7.0/24" {
-		t.Fatalf("%+v, %v, want 3 adopted and the range they are in", got, err)
-	}
-	view := s.store.View()
-	for name, uid := range map[string]types.UID{"old": "u1", "fresh": "u2", "renamed": "u4"} {
-		p, ok := state.Get[*corev1.Pod](view, state.Key{Namespace: "a", Name: name})
-		if !ok || p.UID != uid || p.Spec.NodeName != "n1" || p.Status.Phase != corev1.PodRunning || len(p.OwnerReferences) != 0 {
-			t.Errorf("%s: %+v", name, p)
-		}
-	}
-	if p, _ := state.Get[*corev1.Pod](view, state.Key{Namespace: "a", Name: "live"}); p.Spec.NodeName != "n2" {
-		t.Error("a Pod that lives elsewhere was replaced")
-	}
-	again := registration("n1", ran("late", "n1", "u9", ""))
-	if got, err := s.agent("n1").Register(t.Context(), again); err != nil || got.Adopted != 0 || got.PodCIDR != "10.244.7.0/24" {
-		t.Errorf("a known node: %+v, %v, want nothing adopted and the same range", got, err)
-	}
-}
-
-func TestPodsPoll(t *testing.T) {
-	ready := errors.New("recovering")
-	s := serve(t, api.Config{Ready: func() error { return ready }}, cluster("home", ""), shopNode(metav1.ObjectMeta{Name: "n1"}), pod("a", "1", "n1"), pod("a", "2", "n2"))
-	agent := s.agent("n1")
-	ask := func(have map[types.UID]string) (link.PodsResponse, error) {
-		return agent.Pods(t.Context(), link.PodsRequest{Node: "n1", Have: have, Wait: metav1.Duration{Duration: 30 * time.Second}})
-	}
-	if _, err := ask(map[types.UID]string{"x": "1"}); !apierrors.IsServiceUnavailable(err) {
-		t.Errorf("while recovering: %v, want unavailable: nothing may be called gone", err)
-	}
-	ready = nil
-	resp, err := ask(map[types.UID]string{"x": "1"})
-	if err != nil || len(resp.Pods) != 1 || resp.Pods[0].Name != "1" || !slices.Equal(resp.Gone, []types.UID{"x"}) {
-		t.Fatalf("%+v, %v", resp, err)
-	}
-	one := resp.Pods[0]
-	have := map[types.UID]string{one.UID: one.ResourceVersion}
-
-	answers := make(chan link.PodsResponse, 1)
-	go func() {
-		resp, err := ask(have)
-		if err != nil {
-			t.Error(err)
-		}
-		answers <- resp
-	}()
-	statetest.Put(t, s.store, pod("a", "3", "n2"), pod("a", "4", "n1")) // before or after the poll begins: no matter
-	if resp := <-answers; len(resp.Pods) != 1 || resp.Pods[0].Name != "4" || resp.Version < 6 {
-		t.Errorf("%+v, want the new Pod of this node", resp)
-	}
-	if _, err := s.agent("n3").Pods(t.Context(), link.PodsRequest{Node: "n3"}); !apierrors.IsNotFound(err) {
-		t.Errorf("an unknown node: %v, want not found", err)
-	}
-	if _, err := s.agent("n2").Pods(t.Context(), link.PodsRequest{Node: "n1"}); !apierrors.IsForbidden(err) {
-		t.Errorf("another node's Pods: %v, want forbidden", err)
-	}
-}
-
-func TestPodsPollWakesOnlyForItsNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := statetest.New(t, shopNode(metav1.ObjectMeta{Name: "n1"}))
-		a := local(store)
-		ctx, stop := context.WithCancel(t.Context())
-		go func() { _ = a.Run(ctx) }()
-		var took time.Duration
-		var resp link.PodsResponse
-		done := make(chan error)
-		start := time.Now()
-		go func() {
-			var err error
-			resp, err = link.NewVia(inProcess{a, "n1"}, "server").Pods(t.Context(), link.PodsRequest{Node: "n1", Wait: metav1.Duration{Duration: 20 * time.Second}})
-			took = time.Since(start)
-			done <- err
-		}()
-		time.Sleep(5 * time.Second) // virtual
-		statetest.Put(t, store, pod("a", "theirs", "n2"))
-		time.Sleep(5 * time.Second) // virtual
-		statetest.Put(t, store, pod("a", "mine", "n1"))
-		if err := <-done; err != nil || took != 10*time.Second || len(resp.Pods) != 1 || resp.Pods[0].Name != "mine" {
-			t.Errorf("%+v, %v after %s, want the node's Pod after 10s", resp, err, took)
-		}
-		stop()
-	})
-}
-
-// P6: a node hears at once which images it is to pull, as long as it does not say that it knows.
-func TestPodsPollTellsWhatToPull(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := statetest.New(t, shopNode(metav1.ObjectMeta{Name: "n1"}))
-		a := local(store)
-		ctx, stop := context.WithCancel(t.Context())
-		go func() { _ = a.Run(ctx) }()
-		ask := func(known ...string) (pull []string, took time.Duration) {
-			start := time.Now()
-			req := link.PodsRequest{Node: "n1", Pull: known, Wait: metav1.Duration{Duration: 20 * time.Second}}
-			resp, err := link.NewVia(inProcess{a, "n1"}, "server").Pods(t.Context(), req)
-			if err != nil {
-				t.Error(err)
-			}
-			return resp.Pull, time.Since(start)
-		}
-		want := func(images string) {
-			statetest.Update(t, store, func(tx *state.Txn) {
-				n, _ := state.Get[*corev1.Node](tx, state.Key{Name: "n1"})
-				n = n.DeepCopy()
-				n.Annotations = map[string]string{object.PullAnnotation: images}
-				tx.Update(n)
-			})
-		}
-		time.AfterFunc(5*time.Second, func() { want("b:1,a:1,b:1") })
-		pull, took := ask()
-		if diff := cmp.Diff([]string{"a:1", "b:1"}, pull); diff != "" || took != 5*time.Second {
-			t.Errorf("after %s, want 5s; (-want +got):\n%s", took, diff)
-		}
-		if pull, took = ask("a:1"); len(pull) != 2 || took != 0 {
-			t.Errorf("%v after %s, want both images at once", pull, took)
-		}
-		if _, took = ask("a:1", "b:1"); took != 20*time.Second {
-			t.Errorf("answered after %s although nothing was new", took)
-		}
-		time.AfterFunc(5*time.Second, func() { want("") })
-		if pull, took = ask("a:1", "b:1"); len(pull) != 0 || took != 5*time.Second {
-			t.Errorf("%v after %s, want none after 5s", pull, took)
-		}
-		stop()
-	})
-}
-
 // inProcess calls an API without a network, as `mainstay up` does.
 type inProcess struct {
 	api  *api.API
@@ -249,7 +50,7 @@ type inProcess struct {
 
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := newRecorder()
-	p.api.ServeHTTP(w, r.WithContext(api.WithIdentity(r.Context(), identities[p.node])))
+	p.api.ServeHTTP(w, r.WithContext(api.WithIdentity(r.Context(), api.Identity{Name: p.node, Groups: []string{api.GroupNodes}})))
 	return w.Result(), nil
 }
 
@@ -401,5 +202,30 @@ func TestPlanIsAsked(t *testing.T) {
 	big := api.PlanRequest{Files: map[string][]byte{"a": make([]byte, 33<<20)}}
 	if code, out := s.do("viewer", http.MethodPost, "/mainstay/v1/plan", big); code != http.StatusRequestEntityTooLarge {
 		t.Errorf("33 MiB: %d %.100s, want 413", code, out)
+	}
+}
+
+// A node gives its Pods addresses of its own range alone: by another's it would get that one's connections and rights.
+func TestNodeGivesItsPodsNoAddressesOfOthers(t *testing.T) {
+	host := pod("a", "host", "n1")
+	host.Spec.HostNetwork = true
+	s := serve(t, api.Config{}, cluster("home", ""), networked("n1", "10.244.1.0/24", "192.0.2.1"), pod("a", "plain", "n1"), host)
+	for _, tc := range []struct{ pod, said, want string }{
+		{"plain", "10.244.1.9", "10.244.1.9"}, {"plain", "10.244.2.9", ""}, {"plain", "192.0.2.66", ""}, {"plain", "nonsense", ""},
+		{"host", "192.0.2.1", "192.0.2.1"},
+	} {
+		key := state.Key{Namespace: "a", Name: tc.pod}
+		before, _ := state.Get[*corev1.Pod](s.store.View(), key)
+		status := link.PodStatus{
+			PodRef: link.PodRef{Namespace: "a", Name: tc.pod, UID: before.UID},
+			Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: tc.said, PodIPs: []corev1.PodIP{{IP: tc.said}}},
+		}
+		if err := s.agent("n1").Report(t.Context(), link.Report{Node: "n1", Statuses: map[types.UID]link.PodStatus{before.UID: status}}); err != nil {
+			t.Fatal(err)
+		}
+		after, _ := state.Get[*corev1.Pod](s.store.View(), key)
+		if after.Status.PodIP != tc.want || len(after.Status.PodIPs) > 0 != (tc.want != "") {
+			t.Errorf("%s said %q, and has %q %v, want %q", tc.pod, tc.said, after.Status.PodIP, after.Status.PodIPs, tc.want)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,10 +61,22 @@ func TestPagesAreOneState(t *testing.T) {
 	}
 }
 
+// others are the servers whose word a read needs.
+type others struct{ err atomic.Pointer[error] }
+
+func (o *others) say(err error) { o.err.Store(&err) }
+
+func (o *others) readIndex(context.Context) error {
+	if err := o.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 func TestResourceVersions(t *testing.T) {
 	quorum := errors.New("no quorum")
-	var barrier error
-	s := serve(t, api.Config{ReadIndex: func(context.Context) error { return barrier }}, pod("a", "1", ""), pod("a", "2", ""))
+	var others others
+	s := serve(t, api.Config{ReadIndex: others.readIndex}, pod("a", "1", ""), pod("a", "2", ""))
 	now := int(s.store.View().Version)
 	for _, tc := range []struct {
 		query   string
@@ -79,11 +92,29 @@ func TestResourceVersions(t *testing.T) {
 		{"labelSelector=((", nil, 400}, {"fieldSelector=spec.nothing%3D1", nil, 400}, {"fieldSelector=spec.containers%3D1", nil, 400}, {"limit=x", nil, 400},
 		{"watch=true", quorum, 503}, {"watch=true&resourceVersion=x", nil, 400},
 	} {
-		barrier = tc.barrier
+		others.say(tc.barrier)
 		code, out := s.do("admin", "GET", "/api/v1/pods?"+tc.query, nil)
 		if code != tc.want {
 			t.Errorf("%s: %d %s, want %d", tc.query, code, out, tc.want)
 		}
+	}
+}
+
+func TestNothingIsReadOfAServerThatHasNotCaughtUp(t *testing.T) {
+	var others others
+	others.say(errors.New("no quorum"))
+	s := serve(t, api.Config{ReadIndex: others.readIndex}, pod("a", "1", ""))
+	for _, query := range []string{"", "?resourceVersion=0", "?resourceVersion=0&watch=true"} {
+		status := s.refused("admin", "GET", "/api/v1/pods"+query, nil)
+		if status.Code != http.StatusServiceUnavailable || !strings.Contains(status.Message, "ask another server") {
+			t.Errorf("%q: %d %s", query, status.Code, status.Message)
+		}
+	}
+	others.say(nil)
+	s.do("admin", "GET", "/api/v1/pods", nil)
+	others.say(errors.New("no quorum any more"))
+	if code, out := s.do("admin", "GET", "/api/v1/pods?resourceVersion=0", nil); code != http.StatusOK {
+		t.Errorf("a server that had caught up: %d %s", code, out)
 	}
 }
 

@@ -10,26 +10,37 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 
+	"github.com/mainstay-cluster/mainstay/node/link"
 	"github.com/mainstay-cluster/mainstay/object"
 	"github.com/mainstay-cluster/mainstay/state"
 )
+
+// ServerPrefix is before what servers ask each other; see Config.Servers.
+const ServerPrefix = mainstayPrefix + "server/"
 
 // mainstayPrefix is before Mainstay's own endpoints, which are not part of the Kubernetes API.
 const mainstayPrefix = "/mainstay/v1/"
 
 // endpoints are those below mainstayPrefix.
-var endpoints = []string{"plan", "trace", "node/register", "node/pods", "node/report", "node/config", "node/events"}
+var endpoints = []string{"plan", "trace", "node/register", "node/pods", "node/report", "node/config", "node/network", "node/events", "node/renew", "join",
+	"server/enlist", "server/remove", "server/transfer", "server/seen", "server/tokens", "server/revoke", "servers"}
 
 // kubernetesVersion is that of the types, defaults and columns that Mainstay shares with Kubernetes; kubectl chooses by it.
 const kubernetesMajor, kubernetesMinor = "1", "36"
 
 // route finds who asks, whether they may, and who answers.
 func (a *API) route(w http.ResponseWriter, r *http.Request) error {
+	r, err := a.received(r)
+	if err != nil {
+		return err
+	}
 	switch r.URL.Path {
 	case "/livez":
 		return plain(w, "ok")
 	case "/readyz", "/healthz":
 		return a.health(w)
+	case link.PathJoin:
+		return a.join(w, r)
 	}
 	id, ok := a.identify(r)
 	if !ok {
@@ -40,6 +51,9 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) error {
 	}
 	if endpoint, ok := strings.CutPrefix(r.URL.Path, mainstayPrefix+"node/"); ok {
 		return a.node(w, r, id, endpoint)
+	}
+	if strings.HasPrefix(r.URL.Path, ServerPrefix) {
+		return a.server(w, r, id)
 	}
 	if err := reader(id); err != nil {
 		return err
@@ -56,6 +70,18 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) error {
 	return a.read(w, r)
 }
 
+// server serves what servers ask each other.
+func (a *API) server(w http.ResponseWriter, r *http.Request, id Identity) error {
+	if !id.in(GroupServers) {
+		return forbidden(id.Name + " is not a server: the endpoints under " + ServerPrefix + " are for servers")
+	}
+	if a.Servers == nil {
+		return notFound(r.URL.Path)
+	}
+	a.Servers.ServeHTTP(w, r)
+	return nil
+}
+
 // own serves Mainstay's endpoints for readers.
 func (a *API) own(w http.ResponseWriter, r *http.Request) error {
 	switch strings.TrimPrefix(r.URL.Path, mainstayPrefix) {
@@ -63,8 +89,23 @@ func (a *API) own(w http.ResponseWriter, r *http.Request) error {
 		return a.plan(w, r)
 	case "trace":
 		return a.trace(w, r)
+	case "servers":
+		return a.members(w, r)
 	}
 	return notFound(r.URL.Path)
+}
+
+// members says which servers there are, and which of them answer.
+func (a *API) members(w http.ResponseWriter, r *http.Request) error {
+	if a.Members == nil {
+		return notFound(r.URL.Path)
+	}
+	list, err := a.Members(r.Context())
+	if err != nil {
+		return unavailable(err.Error())
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
 }
 
 // read serves the Kubernetes API.
@@ -86,7 +127,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) error {
 		return a.collection(w, q)
 	case at.sub == "" || at.sub == "status":
 		return a.get(w, q)
-	case at.sub == "log" && kind.Kind == "Pod":
+	case at.sub == "log" && hasLogs(kind):
 		return a.logs(w, q)
 	case isRemote(at.sub):
 		return a.notARead(r, Identity{})
@@ -157,7 +198,7 @@ func (a *API) ready() error {
 		return nil
 	}
 	if err := a.Ready(); err != nil {
-		return apierrors.NewServiceUnavailable(fmt.Sprintf("not ready: %v", err))
+		return unavailable(fmt.Sprintf("not ready: %v", err))
 	}
 	return nil
 }

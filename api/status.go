@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +51,8 @@ func (a *API) refuse(w *response, r *http.Request, err error) {
 	}
 	status := statusOf(err)
 	switch {
+	case errors.Is(err, context.Canceled):
+		a.Log.Debug("request ended with its client", "method", r.Method, "path", r.URL.Path)
 	case errors.Is(err, errEnding):
 		a.Log.Debug("request ended with the server", "method", r.Method, "path", r.URL.Path)
 	case status.Code >= http.StatusInternalServerError:
@@ -74,8 +78,8 @@ func statusOf(err error) metav1.Status {
 	case errors.As(err, &known):
 	case errors.As(err, &tooLarge):
 		known = apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("at most %d bytes", tooLarge.Limit))
-	case errors.Is(err, state.ErrNotLeader), errors.Is(err, errEnding):
-		known = apierrors.NewServiceUnavailable(err.Error())
+	case errors.Is(err, state.ErrNotLeader), errors.Is(err, state.ErrUnknown), errors.Is(err, errEnding):
+		known = unavailable(err.Error())
 	case errors.Is(err, context.DeadlineExceeded):
 		known = apierrors.NewTimeoutError(err.Error(), 1)
 	default:
@@ -94,7 +98,20 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-cache, private")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n')) // a client that left needs no answer
+	writeParts(w, append(body, '\n'))
+}
+
+// partSize is how much of an answer is written at a time. HTTP/2 keeps a buffer as large as the largest frame that ever was on
+// each connection, and this much fits into 8 KiB of it with the frame's header: thousands of agents hold a connection each.
+const partSize = 8<<10 - 9
+
+// writeParts writes an answer; a client that left needs none.
+func writeParts(w io.Writer, body []byte) {
+	for part := range slices.Chunk(body, partSize) {
+		if _, err := w.Write(part); err != nil {
+			return
+		}
+	}
 }
 
 func notFound(path string) error {

@@ -20,21 +20,25 @@ import (
 const (
 	// futureWait is how long a read waits for a version that this server has not seen; kube-apiserver's figure.
 	futureWait = 3 * time.Second
-	// consistentWait bounds the wait for a quorum: a client should rather ask another server than hang.
-	consistentWait = 10 * time.Second
+	// consistentWait bounds the wait for a quorum, elections and all: a client should rather ask another server than hang.
+	consistentWait = 5 * time.Second
 	// pageAge and maxPages bound what continue tokens keep alive: superseded objects.
 	pageAge  = 5 * time.Minute
 	maxPages = 32
 )
 
 // viewAt is the state for a resourceVersion as Kubernetes means it: "" is what holds now, on a quorum; "0" is whatever is
-// here; n is that or anything newer.
+// here; n is that or anything newer. What is here while a server that started reads its log is nothing at first, and then the
+// past: whoever took that for the cluster would take everything for deleted. So it first has to be current once.
 func (a *API) viewAt(ctx context.Context, resourceVersion string) (*state.Snapshot, error) {
 	switch resourceVersion {
 	case "":
 		return a.consistent(ctx)
 	case "0":
-		return a.Store.View(), nil
+		if a.caughtUp.Load() {
+			return a.Store.View(), nil
+		}
+		return a.consistent(ctx)
 	}
 	v, err := parseVersion(resourceVersion)
 	if err != nil {
@@ -48,11 +52,30 @@ func (a *API) consistent(ctx context.Context) (*state.Snapshot, error) {
 		bounded, cancel := context.WithTimeoutCause(ctx, consistentWait, errNoQuorum)
 		defer cancel()
 		if err := a.ReadIndex(bounded); err != nil {
-			return nil, apierrors.NewServiceUnavailable(fmt.Sprintf(
-				"this server cannot tell whether its state is current: %v; resourceVersion=0 reads it as it is", err))
+			way := "resourceVersion=0 reads it as it is"
+			if !a.caughtUp.Load() {
+				way = "it never was since it started, so ask another server"
+			}
+			return nil, unavailable(fmt.Sprintf("this server cannot tell whether its state is current: %v; %s", err, way))
 		}
 	}
+	a.caughtUp.Store(true)
 	return a.Store.View(), nil
+}
+
+// becomeCurrent returns once the store was current: from then on it may be shown as it is, should the quorum be lost before
+// anybody asks.
+func (a *API) becomeCurrent(ctx context.Context) error {
+	for !a.caughtUp.Load() && ctx.Err() == nil {
+		if _, err := a.consistent(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(futureWait):
+		case <-ctx.Done():
+		}
+	}
+	return nil
 }
 
 var errNoQuorum = fmt.Errorf("no quorum answered within %s", consistentWait)

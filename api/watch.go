@@ -83,11 +83,8 @@ func (s *watcher) begin(ctx context.Context) (state.Version, error) {
 	after := view.Version
 	if !initial && rv != "" && rv != "0" {
 		after, _ = parseVersion(rv) // viewAt has parsed it
-		// Asked without waiting, a feed says at once whether it still has what the client wants.
-		now, stop := context.WithCancel(ctx)
-		stop()
-		if _, err := state.ChangesOf(s.api.Store, s.kind, after).Next(now, make([]state.Change[object.Object], 1)); errors.Is(err, state.ErrCompacted) {
-			return 0, tooOld(after)
+		if err := s.has(ctx, after); err != nil {
+			return 0, err
 		}
 	}
 	s.due = view
@@ -111,6 +108,17 @@ func (s *watcher) begin(ctx context.Context) (state.Version, error) {
 		}
 	}
 	return after, s.flush()
+}
+
+// has is an error unless all changes after a version are still to be had.
+func (s *watcher) has(ctx context.Context, after state.Version) error {
+	now, stop := context.WithCancel(ctx)
+	stop() // asked without waiting, a feed says at once
+	_, err := state.ChangesOf(s.api.Store, s.kind, after).Next(now, make([]state.Change[object.Object], 1))
+	if errors.Is(err, state.ErrCompacted) {
+		return tooOld(after)
+	}
+	return nil
 }
 
 func tooOld(after state.Version) error {
