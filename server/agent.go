@@ -2,141 +2,146 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
+	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
+	"time"
 
-	"github.com/mainstay-cluster/mainstay/gitsync"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mainstay-cluster/mainstay/durable"
 	"github.com/mainstay-cluster/mainstay/node"
-	"github.com/mainstay-cluster/mainstay/node/docker"
 	"github.com/mainstay-cluster/mainstay/node/link"
-	"github.com/mainstay-cluster/mainstay/node/runtime"
-	"github.com/mainstay-cluster/mainstay/plan"
 	"github.com/mainstay-cluster/mainstay/server/pki"
-	"github.com/mainstay-cluster/mainstay/state"
 )
 
-// agent runs this machine's node. It talks to the API over the network as any other node's agent does.
-func (s *server) agent(ctx context.Context) error {
-	known := func(r state.Reader) bool { return plan.LiveCluster(r) != nil }
-	if err := await(ctx, s.store, known); err != nil {
-		return err
-	}
-	cluster := plan.LiveCluster(s.store.View()).Name
-	alone, err := lockCluster(cluster)
-	if err != nil {
-		return err
-	}
-	defer alone()
-	if err := replaceFile(filepath.Join(s.cfg.DataDir, clusterFile), []byte(cluster+"\n")); err != nil {
-		return fmt.Errorf("record the cluster's id: %w", err)
-	}
-	dir := filepath.Join(s.cfg.DataDir, "node")
-	rt, release, err := s.runtime(cluster, dir)
+// AgentConfig says what a node's process is to be. Every field but Servers, DataDir and Log has a sane zero value.
+type AgentConfig struct {
+	Servers    []string // host:port of some servers; the others are learned
+	Token      string   // lets the machine join; not needed once it has
+	DataDir    string
+	DockerHost string     // "" is Docker's own default
+	NodeName   string     // "" is the host's name
+	NodeIP     netip.Addr // by which others reach the node; zero is the address this host reaches the servers from
+	Version    string     // Mainstay's own
+	Log        *slog.Logger
+}
+
+// identity is how a node proves who it is.
+type identity interface {
+	ServerTLS() *tls.Config
+	ToServers() *tls.Config
+	Worth(chain []*x509.Certificate, now time.Time) pki.Worth
+}
+
+// agent is a node's part of a process.
+type agent struct {
+	cfg           AgentConfig
+	name, cluster string
+	identity      identity
+	learned       []string   // servers known from earlier runs
+	listen        netip.Addr // where logs are served
+	registry      *prometheus.Registry
+	open          openHost // nil: this machine and its Docker Engine
+}
+
+// Agent runs this machine as a node of the cluster that cfg.Servers belong to, until ctx ends. A machine that is no node yet
+// joins by cfg.Token first. Stopping it stops no container.
+func Agent(ctx context.Context, cfg AgentConfig) error { return runAgent(ctx, cfg, nil) }
+
+func runAgent(ctx context.Context, cfg AgentConfig, open openHost) error {
+	keepGarbageSmall()
+	release, err := lockDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}
 	defer release()
-	s.logs.serve(node.LogHandler(rt))
-	name, err := s.nodeName()
+	a, err := enrol(ctx, cfg)
 	if err != nil {
-		return err
-	}
-	identity := s.authority.Renewing(pki.Identity{Name: name, Group: pki.GroupNodes})
-	return node.Run(ctx, node.Config{
-		Name: name, Cluster: cluster, Address: s.reachable, Version: s.cfg.Version, DataDir: dir,
-		Client: link.New([]string{s.reachable}, identity.ClientTLS()), Runtime: rt, Metrics: s.registry, Log: s.log,
-	})
-}
-
-// dockerRuntime runs Pods on this machine's Docker Engine.
-func (s *server) dockerRuntime(cluster, dir string) (runtime.Runtime, func(), error) {
-	rt, err := docker.New(docker.Config{Cluster: cluster, Host: s.cfg.DockerHost, DataDir: dir, NodeIP: node.HostIP(), Log: s.log})
-	if err != nil {
-		return nil, nil, fmt.Errorf("reach the Docker Engine: %w", err)
-	}
-	return rt, func() { rt.Close() }, nil
-}
-
-// nodeName is what this node was called before, else the configured name, else the host's in the form that names take.
-// Pods are bound to a name: under another one, the node would be told that none of its Pods are its own.
-func (s *server) nodeName() (string, error) {
-	path := filepath.Join(s.cfg.DataDir, nodeFile)
-	known, err := os.ReadFile(path)
-	name := strings.TrimSpace(string(known))
-	switch {
-	case name != "" && s.cfg.NodeName != "" && s.cfg.NodeName != name:
-		return "", fmt.Errorf("this machine is node %s, to which its Pods are bound, and cannot become %s: leave out --node-name, or run with --cleanup and remove %s first", name, s.cfg.NodeName, s.cfg.DataDir)
-	case name != "":
-		return name, nil
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("read the node's name: %w", err)
-	}
-	if name, err = s.firstName(); err != nil {
-		return "", err
-	}
-	if err := replaceFile(path, []byte(name+"\n")); err != nil {
-		return "", fmt.Errorf("record the node's name: %w", err)
-	}
-	return name, nil
-}
-
-func (s *server) firstName() (string, error) {
-	if s.cfg.NodeName != "" {
-		return s.cfg.NodeName, nil
-	}
-	name, err := os.Hostname()
-	if err != nil {
-		return "", fmt.Errorf("the host has no name: give the node one by --node-name: %w", err)
-	}
-	return strings.ToLower(name), nil
-}
-
-// nodeFile holds the node's name.
-const nodeFile = "node-name"
-
-// clusterFile holds the cluster's id, for who cleans up without a server.
-const clusterFile = "cluster"
-
-// Cleanup removes from this machine's engine whatever the cluster in cfg.DataDir made there, and nothing else.
-func Cleanup(ctx context.Context, cfg Config) error {
-	if _, err := os.Stat(cfg.DataDir); err == nil {
-		release, err := lockDir(cfg.DataDir)
-		if err != nil {
-			return fmt.Errorf("clean up: %w", err)
+		if ctx.Err() != nil {
+			return nil
 		}
-		defer release()
-	}
-	id, err := clusterID(ctx, cfg)
-	if err != nil {
 		return err
 	}
-	rt, err := docker.New(docker.Config{Cluster: id, Host: cfg.DockerHost, DataDir: filepath.Join(cfg.DataDir, "node"), Log: cfg.Log})
-	if err != nil {
-		return fmt.Errorf("reach the Docker Engine: %w", err)
+	a.registry, a.open = prometheus.NewRegistry(), open
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := a.run(ctx); ctx.Err() == nil || !errors.Is(err, context.Canceled) {
+		return err
 	}
-	defer rt.Close()
-	if err := rt.Cleanup(ctx); err != nil {
-		return fmt.Errorf("clean up after cluster %s: %w", id, err)
-	}
-	cfg.Log.Info("removed all that the cluster made on this machine", "cluster", id)
 	return nil
 }
 
-// clusterID finds out which cluster lives in the data directory; where none does, which one the repository describes.
-func clusterID(ctx context.Context, cfg Config) (string, error) {
-	if id, err := os.ReadFile(filepath.Join(cfg.DataDir, clusterFile)); err == nil && len(id) > 0 {
-		return strings.TrimSpace(string(id)), nil
+// run is the node until ctx ends.
+func (a *agent) run(ctx context.Context) error {
+	dir := filepath.Join(a.cfg.DataDir, "node")
+	open := a.open
+	if open == nil {
+		open = a.thisHost
 	}
-	if cfg.Git.Repo == "" {
-		return "", fmt.Errorf("there is no cluster in %s: give another --data-dir, or, if its data is lost, the --repo it followed", cfg.DataDir)
-	}
-	declared, err := gitsync.ReadCluster(ctx, cfg.Git)
+	here, err := open(a.cluster, dir)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return gitsync.ClusterID(cfg.Git, declared), nil
+	defer here.close()
+	listener, err := listenForServers(a.listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	client := link.New(a.cfg.Servers, a.identity.ToServers)
+	client.Learn(a.learned)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range here.beside {
+		g.Go(func() error { return part(ctx) })
+	}
+	g.Go(func() error { return a.serve(ctx, listener, here.runtime) })
+	g.Go(func() error { return a.renew(ctx, client) })
+	g.Go(func() error {
+		return node.Run(ctx, node.Config{
+			Name: a.name, Cluster: a.cluster, Address: listener.Addr().String(), NodeIP: a.cfg.NodeIP, Version: a.cfg.Version,
+			DataDir: dir, Client: client, Learned: a.keepServers, Told: a.told(), Runtime: here.runtime, Routers: here.routers, Ping: here.ping,
+			Metrics: a.registry, Log: a.cfg.Log,
+		})
+	})
+	return g.Wait()
+}
+
+// renew keeps the certificate good, where that is for others to sign.
+func (a *agent) renew(ctx context.Context, client *link.Client) error {
+	held, ok := a.identity.(*pki.Held)
+	if !ok {
+		return nil
+	}
+	return held.Renew(ctx, pki.Issuer{
+		Sign: func(ctx context.Context, request []byte) (cert, authority []byte, err error) {
+			got, err := client.Renew(ctx, link.RenewRequest{Request: string(request)})
+			return []byte(got.Certificate), []byte(got.Authority), err
+		},
+		Confirm: func(ctx context.Context, mark string) error {
+			_, err := client.Renew(ctx, link.RenewRequest{Keeps: mark})
+			return err
+		},
+	}, a.cfg.Log)
+}
+
+// told is what hears of the cluster's authority, where that is for others to say.
+func (a *agent) told() func(mark string) {
+	if held, ok := a.identity.(*pki.Held); ok {
+		return held.Told
+	}
+	return nil
+}
+
+// keepServers keeps where the servers are for the next start.
+func (a *agent) keepServers(servers []string) {
+	a.cfg.Log.Info("servers of the cluster", "servers", servers)
+	if err := durable.ReplaceFile(filepath.Join(a.cfg.DataDir, serversFile), []byte(strings.Join(servers, "\n")+"\n")); err != nil {
+		a.cfg.Log.Warn("where the servers are is not kept for the next start", "err", err)
+	}
 }

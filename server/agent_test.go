@@ -13,7 +13,7 @@ import (
 func TestNodeKeepsTheNameThatItsPodsAreBoundTo(t *testing.T) {
 	dir := t.TempDir()
 	named := func(name string) (string, error) {
-		return (&server{cfg: Config{DataDir: dir, NodeName: name}}).nodeName()
+		return nodeName(dir, name)
 	}
 	if got, err := named("n1"); got != "n1" || err != nil {
 		t.Fatalf("first start: name = %q, %v, want the configured one", got, err)
@@ -38,7 +38,7 @@ func TestServerThatReplaysItsLogIsNotReadyThoughTheClusterShows(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	replaying, err := newServer(Config{Git: gitsync.Config{Repo: s.repo}, DataDir: s.data, Log: slog.New(slog.DiscardHandler)}, listener)
+	replaying, err := newServer(t.Context(), Config{Git: gitsync.Config{Repo: s.repo}, DataDir: s.data, Log: slog.New(slog.DiscardHandler)}, listener)
 	if err != nil {
 		t.Fatal(err)
 	}

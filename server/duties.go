@@ -8,14 +8,18 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mainstay-cluster/mainstay/controllers/declared"
 	"github.com/mainstay-cluster/mainstay/controllers/deployment"
+	"github.com/mainstay-cluster/mainstay/controllers/disruption"
 	"github.com/mainstay-cluster/mainstay/controllers/endpoints"
 	"github.com/mainstay-cluster/mainstay/controllers/engine"
 	"github.com/mainstay-cluster/mainstay/controllers/garbage"
+	"github.com/mainstay-cluster/mainstay/controllers/nodelife"
+	"github.com/mainstay-cluster/mainstay/controllers/ownservice"
 	"github.com/mainstay-cluster/mainstay/controllers/replicaset"
 	"github.com/mainstay-cluster/mainstay/controllers/revision"
 	"github.com/mainstay-cluster/mainstay/controllers/service"
@@ -31,10 +35,12 @@ import (
 // retryRepository is how often a repository that cannot be read is tried again before anything is known of the cluster.
 const retryRepository = 5 * time.Second
 
-// controllers is what keeps the cluster as declared: the same list for the live path and for plans.
-func controllers() []engine.Controller {
+// controllers is what keeps the cluster as declared: the same list for the live path and for plans, which hear of no node.
+func controllers(beats *nodelife.Heartbeats) []engine.Controller {
 	return slices.Concat(
-		[]engine.Controller{declared.Controller(kube.Default), declared.Replacer(), deployment.Controller(), deployment.Prepull(), replicaset.Controller(), service.Controller(), endpoints.Controller(), revision.Controller()},
+		[]engine.Controller{declared.Controller(kube.Default), declared.Replacer(), deployment.Controller(), deployment.Prepull(), replicaset.Controller(), service.Controller(), endpoints.Controller(), disruption.Controller(), revision.Controller()},
+		ownservice.Controllers(),
+		nodelife.Controllers(beats),
 		garbage.Controllers(),
 	)
 }
@@ -42,6 +48,7 @@ func controllers() []engine.Controller {
 // duties is everything the leader does and followers don't. It returns when ctx ends or any part fails.
 func (s *server) duties(ctx context.Context) error {
 	s.complete.Store(true) // Lead calls only once the state is
+	s.beats.Store(nodelife.NewHeartbeats(time.Now()))
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.store.Commit(ctx, s.raft) })
 	g.Go(func() error {
@@ -52,7 +59,17 @@ func (s *server) duties(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if cluster.Status.Revision == "" {
+		if err := s.recordAuthority(ctx); err != nil {
+			return err
+		}
+		if err := s.announce(ctx); err != nil {
+			return err
+		}
+		if err := s.tally(ctx); err != nil {
+			return err
+		}
+		g.Go(func() error { return s.raiseLevel(ctx) })
+		if cluster.Status.Revision == "" || object.IsRecovering(cluster) {
 			return s.takeIn(ctx, g)
 		}
 		s.follow(ctx, g)
@@ -64,13 +81,17 @@ func (s *server) duties(ctx context.Context) error {
 
 // follow makes what the repository says the desired state.
 func (s *server) follow(ctx context.Context, g *errgroup.Group) {
-	g.Go(func() error { return gitsync.Follow(ctx, s.cfg.Git, s.store, s.metrics.git, s.log) })
+	g.Go(func() error {
+		defer s.copy.takeOver()()
+		return gitsync.Follow(ctx, s.cfg.Git, s.store, s.metrics.git, s.log)
+	})
 }
 
 // decide brings the cluster to the desired state.
 func (s *server) decide(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return sched.Run(ctx, s.store, s.log, s.metrics.sched) })
-	for _, c := range controllers() {
+	g.Go(func() error { return nodelife.Tell(ctx, s.store, s.log, s.metrics.nodes) })
+	for _, c := range controllers(s.beats.Load()) {
 		g.Go(func() error { return c.Run(ctx, s.store, s.log, s.metrics.engine) })
 	}
 }
@@ -78,11 +99,15 @@ func (s *server) decide(ctx context.Context, g *errgroup.Group) {
 // takeIn is how a cluster begins, new or rebuilt from its repository: what already runs is taken in first, then the whole
 // tree becomes the desired state, and only then does anything decide what to start and stop.
 func (s *server) takeIn(ctx context.Context, g *errgroup.Group) error {
-	s.log.Info("waiting for this node to report what it runs")
+	s.log.Info("waiting for a node to report what it runs; on another machine, one joins by mainstay agent with a token")
 	if err := await(ctx, s.store, func(r state.Reader) bool { return state.Len[*corev1.Node](r) > 0 }); err != nil {
 		return err
 	}
-	adopted := state.Len[*corev1.Pod](s.store.View())
+	if running(s.store.View()) > 0 {
+		if err := s.recovering(ctx, "taking in what nodes run, until the repository is read"); err != nil {
+			return err
+		}
+	}
 	s.follow(ctx, g)
 	activated := func(r state.Reader) bool {
 		cluster := plan.LiveCluster(r)
@@ -91,7 +116,13 @@ func (s *server) takeIn(ctx context.Context, g *errgroup.Group) error {
 	if err := await(ctx, s.store, activated); err != nil {
 		return err
 	}
-	if adopted > 0 {
+	if err := s.gather(ctx); err != nil {
+		return err
+	}
+	if err := s.recovered(ctx); err != nil {
+		return err
+	}
+	if adopted := running(s.store.View()); adopted > 0 {
 		report, err := simulate.Pending(ctx, s.store.View(), s.acting())
 		if err != nil {
 			return err
@@ -101,6 +132,16 @@ func (s *server) takeIn(ctx context.Context, g *errgroup.Group) error {
 	}
 	s.decide(ctx, g)
 	return nil
+}
+
+// running counts the Pods that nodes have.
+func running(r state.Reader) (n int) {
+	for pod := range state.List[*corev1.Pod](r, "") {
+		if pod.Spec.NodeName != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // identify returns the Cluster of the store; where there is none yet, it makes one with the id that the repository gives.
@@ -113,6 +154,12 @@ func (s *server) identify(ctx context.Context) (*object.Cluster, error) {
 		return nil, err
 	}
 	cluster := &object.Cluster{ObjectMeta: metav1.ObjectMeta{Name: gitsync.ClusterID(s.cfg.Git, declared)}}
+	cluster.Status.Store, cluster.Status.Level = string(uuid.NewUUID()), s.level
+	if s.hadNodes {
+		condition := awaitingNodes("the store is new and the cluster's authority is not: waiting for nodes that joined before")
+		condition.LastTransitionTime = metav1.NewTime(time.Now().Truncate(time.Second))
+		cluster.Status.Conditions = []metav1.Condition{condition}
+	}
 	if declared != nil {
 		cluster.Labels, cluster.Annotations, cluster.Spec = declared.Labels, declared.Annotations, declared.Spec
 	}

@@ -33,5 +33,5 @@ func (s *server) plan(ctx context.Context, req api.PlanRequest) (any, error) {
 
 // acting is what acts on this cluster, for simulations.
 func (s *server) acting() simulate.Cluster {
-	return simulate.Cluster{Controllers: controllers(), Rules: gitsync.Rules}
+	return simulate.Cluster{Controllers: controllers(nil), Rules: gitsync.Rules}
 }

@@ -24,3 +24,14 @@ func TestStopDoesNotWaitForSilentConnections(t *testing.T) {
 		t.Errorf("stopping took %s", took)
 	}
 }
+
+// Who asks a server that has just started waits until it leads or has found who does: that is no outage.
+func TestReadsWaitForTheFirstElection(t *testing.T) {
+	running, _ := newSite(t, map[string]string{"web.yaml": web}).control(t)
+	if running.store.Leads() {
+		t.Fatal("it leads already: the test shows nothing")
+	}
+	if err := running.readIndex(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -9,139 +8,19 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/mainstay-cluster/mainstay/gitsync"
-	"github.com/mainstay-cluster/mainstay/node/runtime"
-	"github.com/mainstay-cluster/mainstay/node/runtime/runtimetest"
 	"github.com/mainstay-cluster/mainstay/object"
-	"github.com/mainstay-cluster/mainstay/plan"
 	"github.com/mainstay-cluster/mainstay/state"
 )
-
-const web = `apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 3
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers: [{name: app, image: "hello:1.0"}]
-`
-
-// site is what outlives a process: a repository, a data directory and a host with its containers.
-type site struct {
-	repo, data string
-	host       *runtimetest.Fake
-}
-
-func newSite(t *testing.T, files map[string]string) *site {
-	t.Helper()
-	s := &site{repo: filepath.Join(t.TempDir(), "repo"), data: filepath.Join(t.TempDir(), "data"), host: runtimetest.NewFake("hello:1.0", "hello:2.0")}
-	if out, err := exec.Command("git", "init", "-q", "-b", "main", s.repo).CombinedOutput(); err != nil {
-		t.Fatalf("git init: %v\n%s", err, out)
-	}
-	s.commit(t, files)
-	return s
-}
-
-func (s *site) commit(t *testing.T, files map[string]string) {
-	t.Helper()
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(s.repo, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, args := range [][]string{{"add", "-A"}, {"-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"}} {
-		if out, err := exec.Command("git", append([]string{"-C", s.repo}, args...)...).CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v\n%s", args, err, out)
-		}
-	}
-}
-
-// start runs a whole process on the site; stop ends it and returns what it returned.
-func (s *site) start(t *testing.T) (running *server, stop func() error) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	running, err = newServer(Config{
-		Git: gitsync.Config{Repo: s.repo}, DataDir: s.data, NodeName: "n1", Version: "test", Log: slog.New(slog.DiscardHandler),
-	}, listener)
-	if err != nil {
-		t.Fatal(err)
-	}
-	running.runtime = func(string, string) (runtime.Runtime, func(), error) { return s.host, func() {}, nil }
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- running.run(ctx, listener) }()
-	stopped := false
-	stop = func() error {
-		if stopped {
-			return nil
-		}
-		stopped = true
-		cancel()
-		err := <-done
-		running.raft.Close()
-		return err
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("the process ended with %v", err)
-		}
-	})
-	return running, stop
-}
-
-// until waits for a state.
-func until(t *testing.T, s *server, what string, wanted func(state.Reader) bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := await(ctx, s.store, wanted); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
-// converged says that the revision in force runs, and that n Pods are left.
-func converged(n int) func(state.Reader) bool {
-	return func(r state.Reader) bool {
-		cluster := plan.LiveCluster(r)
-		if cluster == nil || cluster.Status.Revision == "" || state.Len[*corev1.Pod](r) != n {
-			return false
-		}
-		rev, ok := state.Get[*object.Revision](r, state.Key{Name: cluster.Status.Revision})
-		return ok && rev.Status.Phase == object.RevisionConverged
-	}
-}
-
-func uids(r state.Reader) []string {
-	var all []string
-	for pod := range state.List[*corev1.Pod](r, "") {
-		all = append(all, pod.Name+" "+string(pod.UID))
-	}
-	return all
-}
-
-// touched lists the calls that start or stop something.
-func (s *site) touched() []runtimetest.Call {
-	return slices.DeleteFunc(s.host.Calls(), func(c runtimetest.Call) bool {
-		return !slices.Contains([]string{"StartContainer", "StopContainer", "RemoveContainer", "RemovePod", "UnpauseContainer"}, c.Method)
-	})
-}
 
 func TestCommitRunsAndTheNextOneRolls(t *testing.T) {
 	s := newSite(t, map[string]string{"web.yaml": web})
@@ -259,11 +138,9 @@ func TestOnlyTheClustersCertificatesGetIn(t *testing.T) {
 		{"anyone may ask for readiness", nobody, "/readyz", 200},
 		{"nobody reads without a certificate", nobody, "/api/v1/pods", 401},
 		{"nor metrics", nobody, "/metrics", 401},
-		{"nor logs", nobody, "/mainstay/v1/logs/default/x/app", 401},
 		{"a viewer reads", viewer, "/api/v1/pods", 200},
 		{"and sees metrics", viewer, "/metrics", 200},
-		{"but is no server", viewer, "/mainstay/v1/logs/default/x/app", 403},
-		{"and no node", viewer, "/mainstay/v1/node/pods", 403},
+		{"but is no node", viewer, "/mainstay/v1/node/pods", 403},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			response, err := tc.client.Get("https://" + running.reachable + tc.path)
@@ -276,16 +153,6 @@ func TestOnlyTheClustersCertificatesGetIn(t *testing.T) {
 			}
 		})
 	}
-}
-
-// kubeconfig waits for the file: it is written while the process starts.
-func (s *site) kubeconfig(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(s.data, "kubeconfig")
-	if _, err := os.Stat(path); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 func TestMetricsTellOfRevisionsAndTheStoreWithoutNamingObjects(t *testing.T) {

@@ -1,8 +1,11 @@
-// Package pki is the cluster's own certificate authority: one key pair in the data directory that signs the server's,
-// the nodes' and the readers' certificates. It opens no connection. Start at Open.
+// Package pki is the cluster's own certificate authority: one key pair in the data directory that signs the servers', the
+// nodes' and the readers' certificates; and how those who hold one trust each other. It asks nobody for anything: who wants a
+// certificate signed elsewhere brings a function that does. Start at Open for who signs, at OpenHeld for who is signed for.
 package pki
 
 import (
+	"cmp"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,9 +18,9 @@ import (
 	"io/fs"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,89 +40,114 @@ const (
 
 // Authority signs certificates. It is safe for concurrent use.
 type Authority struct {
-	cert  *x509.Certificate
-	key   *ecdsa.PrivateKey
+	dir   string
 	clock func() time.Time
+	// Life is that of the certificates it signs; 0 is 90 days. It is set before first use.
+	Life time.Duration
+
+	adopting sync.Mutex // so that what is kept is what is in force
+	now      atomic.Pointer[material]
+}
+
+func newAuthority(dir string, m *material, clock func() time.Time) *Authority {
+	a := &Authority{dir: dir, clock: clock}
+	a.now.Store(m)
+	return a
 }
 
 // Identity is whom a certificate names.
 type Identity struct {
 	Name  string   // CommonName
 	Group string   // Organization
-	Hosts []string // names and addresses a server is reached by
+	Hosts []string // names and addresses it is reached by
+	// Machine tells apart machines that have the name in turn; it stands in the subject's SerialNumber. Empty: nothing does.
+	Machine string
 }
 
-// Open reads the authority in dir, or makes one there: ca.crt and ca.key, readable by the owner only.
+// Open reads the authority in dir, or makes one there: authority.pem, readable by the owner only.
 func Open(dir string, clock func() time.Time) (*Authority, error) {
-	certPath, keyPath := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
-	pair, err := tls.LoadX509KeyPair(certPath, keyPath)
-	if err == nil {
-		key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
-		if !ok {
-			return nil, fmt.Errorf("read the cluster's authority: %s is not an ECDSA key", keyPath)
-		}
-		return &Authority{cert: pair.Leaf, key: key, clock: clock}, nil
+	m, err := load(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		m, err = loadApart(dir)
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return create(dir, clock)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read the cluster's authority: %w", err)
 	}
-	return create(dir, clock)
+	return newAuthority(dir, m, clock), nil
 }
 
 func create(dir string, clock func() time.Time) (*Authority, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make the cluster's authority: %w", err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "mainstay"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: clock().Add(-backdate), NotAfter: clock().Add(authorityLife),
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, fmt.Errorf("make the cluster's authority: %w", err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("make the cluster's authority: %w", err)
-	}
-	keyPEM, err := encodeKey(key)
+	m, err := newMaterial(clock())
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := m.keep(dir); err != nil {
 		return nil, fmt.Errorf("make the cluster's authority: %w", err)
 	}
-	// The key first: a certificate without its key would stop the next start.
-	if err := os.WriteFile(filepath.Join(dir, "ca.key"), keyPEM, 0o600); err != nil {
-		return nil, fmt.Errorf("make the cluster's authority: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "ca.crt"), encodeCert(der), 0o600); err != nil {
-		return nil, fmt.Errorf("make the cluster's authority: %w", err)
-	}
-	return &Authority{cert: cert, key: key, clock: clock}, nil
+	return newAuthority(dir, m, clock), nil
 }
 
-// CertPEM is the authority's certificate, which others trust.
-func (a *Authority) CertPEM() []byte { return encodeCert(a.cert.Raw) }
+// CertPEM is all of the authority's certificates, for other servers and for backups: the one that signs and, during a rotation,
+// the bridge and the former one's.
+func (a *Authority) CertPEM() []byte { return a.now.Load().certPEM() }
 
-// Pool trusts this authority alone.
-func (a *Authority) Pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
+// KeyPEM is the authority's key: who has it is the cluster. It is for other servers and for backups alone.
+func (a *Authority) KeyPEM() ([]byte, error) { return a.now.Load().keyPEM() }
+
+// TrustPEM is the certificates that others are to trust, the one that signs first.
+func (a *Authority) TrustPEM() (out []byte) {
+	for _, cert := range a.now.Load().trusted() {
+		out = append(out, encodeCert(cert.Raw)...)
+	}
+	return out
 }
 
-// Issue signs a certificate for a new key, good for client and server use.
+// Mark names what TrustPEM is now.
+func (a *Authority) Mark() string { return markOf(a.TrustPEM()) }
+
+// Expires is when the certificate that signs ceases to be good.
+func (a *Authority) Expires() time.Time { return a.now.Load().cert.NotAfter }
+
+// Pool trusts this authority alone and, during a rotation, the former one.
+func (a *Authority) Pool() *x509.CertPool { return poolOf(a.trusted()) }
+
+func (a *Authority) trusted() []*x509.Certificate { return a.now.Load().trusted() }
+
+// Issue signs a certificate for a new key, good for client and server use. During a rotation the bridge comes with it.
 func (a *Authority) Issue(id Identity) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, fmt.Errorf("issue a certificate for %s: %w", id.Name, err)
 	}
+	if certPEM, err = a.now.Load().sign(a.template(id), key.Public()); err != nil {
+		return nil, nil, err
+	}
+	keyPEM, err = encodeKey(key)
+	return certPEM, keyPEM, err
+}
+
+// Sign signs a certificate for the key in a request. Only the key is taken from it: whom the certificate names is id's say.
+// During a rotation the bridge comes with it.
+func (a *Authority) Sign(requestPEM []byte, id Identity) (certPEM []byte, err error) {
+	block, _ := pem.Decode(requestPEM)
+	if block == nil || block.Type != requestBlock {
+		return nil, ErrRequest
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil || request.CheckSignature() != nil {
+		return nil, ErrRequest
+	}
+	return a.now.Load().sign(a.template(id), request.PublicKey)
+}
+
+// template is the certificate that id gets.
+func (a *Authority) template(id Identity) *x509.Certificate {
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: id.Name, Organization: []string{id.Group}},
-		NotBefore: a.clock().Add(-backdate), NotAfter: a.clock().Add(leafLife),
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: id.Name, Organization: []string{id.Group}, SerialNumber: id.Machine},
+		NotBefore: a.clock().Add(-backdate), NotAfter: a.clock().Add(cmp.Or(a.Life, leafLife)),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}
 	for _, host := range id.Hosts {
@@ -129,63 +157,75 @@ func (a *Authority) Issue(id Identity) (certPEM, keyPEM []byte, err error) {
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+	return template
+}
+
+func (m *material) sign(template *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, m.cert, key, m.key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("issue a certificate for %s: %w", id.Name, err)
+		return nil, fmt.Errorf("issue a certificate for %s: %w", template.Subject.CommonName, err)
 	}
-	keyPEM, err = encodeKey(key)
-	return encodeCert(der), keyPEM, err
+	out := encodeCert(der)
+	if m.bridge != nil {
+		out = append(out, encodeCert(m.bridge.Raw)...)
+	}
+	return out, nil
 }
 
 // Renewing returns a source of certificates for id that issues a new one at half of the present one's life.
-func (a *Authority) Renewing(id Identity) *Renewing { return &Renewing{authority: a, id: id} }
-
-// Renewing is a certificate that never expires while its process runs. It is safe for concurrent use.
-type Renewing struct {
-	authority *Authority
-	id        Identity
-
-	mu      sync.Mutex
-	current *tls.Certificate // guarded by mu
+func (a *Authority) Renewing(id Identity) *Renewing {
+	r := &Renewing{authority: a, id: id}
+	r.credentials = credentials{trusted: a.trusted, present: r.Certificate}
+	return r
 }
 
-// Certificate returns the present certificate.
+// Renewing is a certificate of one who has the authority at hand: it never expires while its process runs. It is safe for
+// concurrent use.
+type Renewing struct {
+	credentials
+	authority *Authority
+
+	mu      sync.Mutex
+	id      Identity         // guarded by mu
+	current *tls.Certificate // guarded by mu
+	by      *material        // what current is signed by; guarded by mu
+}
+
+// Certificate returns the present certificate, and the authority's after it: who joins knows those by a digest alone.
 func (r *Renewing) Certificate() (*tls.Certificate, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.current != nil && r.authority.clock().Before(r.current.Leaf.NotAfter.Add(-leafLife/2)) {
+	now := r.authority.now.Load()
+	if r.current != nil && r.by == now && r.authority.clock().Before(HalfLife(r.current.Leaf)) {
 		return r.current, nil
 	}
 	certPEM, keyPEM, err := r.authority.Issue(r.id)
 	if err != nil {
 		return nil, err
 	}
+	for _, cert := range now.trusted() {
+		certPEM = append(certPEM, encodeCert(cert.Raw)...)
+	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("issue a certificate for %s: %w", r.id.Name, err)
 	}
-	r.current = &pair
+	r.current, r.by = &pair, now
 	return r.current, nil
 }
 
-// ServerTLS serves with the present certificate and checks those that clients bring against this authority.
-func (r *Renewing) ServerTLS() *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS13,
-		ClientCAs:      r.authority.Pool(),
-		ClientAuth:     tls.VerifyClientCertIfGiven,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.Certificate() },
-		NextProtos:     []string{"h2", "http/1.1"},
-	}
+// Also makes the certificate good for further names and addresses, from the next handshake on.
+func (r *Renewing) Also(hosts ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.id.Hosts = slices.Concat(r.id.Hosts, hosts)
+	r.current = nil
 }
 
-// ClientTLS presents the present certificate and trusts this authority alone.
-func (r *Renewing) ClientTLS() *tls.Config {
-	return &tls.Config{
-		MinVersion:           tls.VersionTLS13,
-		RootCAs:              r.authority.Pool(),
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return r.Certificate() },
-	}
+// HalfLife is when a certificate of this package should be renewed.
+func HalfLife(cert *x509.Certificate) time.Time {
+	issued := cert.NotBefore.Add(backdate)
+	return issued.Add(cert.NotAfter.Sub(issued) / 2)
 }
 
 func serial() *big.Int {

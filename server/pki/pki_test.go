@@ -2,6 +2,7 @@ package pki_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -56,9 +57,9 @@ func TestAuthorityIsKeptAcrossRestarts(t *testing.T) {
 	if a, b := open(t, dir), open(t, dir); string(a.CertPEM()) != string(b.CertPEM()) {
 		t.Error("a second start made another authority")
 	}
-	info, err := os.Stat(filepath.Join(dir, "ca.key"))
+	info, err := os.Stat(filepath.Join(dir, "authority.pem"))
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("ca.key has mode %v (%v), want 0600", info.Mode(), err)
+		t.Errorf("authority.pem has mode %v (%v), want 0600", info.Mode(), err)
 	}
 }
 
@@ -110,10 +111,20 @@ func TestCertificateIsRenewedAtHalfOfItsLife(t *testing.T) {
 func TestDamagedAuthorityIsRefusedNotReplaced(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir)
-	if err := os.WriteFile(filepath.Join(dir, "ca.crt"), []byte("junk"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "authority.pem"), []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := pki.Open(dir, time.Now); err == nil {
 		t.Error("a damaged authority was accepted")
 	}
+}
+
+// leaf is the certificate that somebody shows now.
+func leaf(t *testing.T, r *pki.Renewing) *x509.Certificate {
+	t.Helper()
+	cert, err := r.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert.Leaf
 }
