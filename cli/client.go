@@ -8,13 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
@@ -27,11 +29,11 @@ const (
 	answerTimeout = 60 * time.Second
 )
 
-// client speaks to one API server. It keeps nothing between calls.
+// client speaks to one of a cluster's API servers: the one that answered last.
 type client struct {
-	config     *rest.Config
 	web        *http.Client
-	base       *url.URL
+	servers    []*url.URL // at least one; the one that the kubeconfig means comes first
+	at         atomic.Int32
 	kubeconfig string
 	namespace  string
 }
@@ -64,14 +66,14 @@ func hasCode(err error, code int) bool {
 
 // get asks and decodes the JSON answer into out.
 func (c *client) get(ctx context.Context, r request, out any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, fmt.Errorf("no answer from %s within %s", c.base.Host, answerTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, fmt.Errorf("no answer from %s within %s", c.server().Host, answerTimeout))
 	defer cancel()
 	data, err := c.read(ctx, r)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, out); err != nil {
-		return fmt.Errorf("%s did not answer %s as a Mainstay server does: %w", c.base.Host, r.path, err)
+		return fmt.Errorf("%s did not answer %s as a Mainstay server does: %w", c.server().Host, r.path, err)
 	}
 	return nil
 }
@@ -89,8 +91,37 @@ func (c *client) read(ctx context.Context, r request) ([]byte, error) {
 	return data, nil
 }
 
-// open asks and hands over the answer's body, which may be endless. The caller closes it.
+// server is the one that is asked now.
+func (c *client) server() *url.URL { return c.servers[int(c.at.Load())%len(c.servers)] }
+
+// open asks and hands over the answer's body, which may be endless. The caller closes it. If a server does not answer, or says
+// that it cannot now, the others are asked; what the first one said counts if none can.
 func (c *client) open(ctx context.Context, r request) (io.ReadCloser, error) {
+	var first error
+	for range c.servers {
+		at := c.at.Load()
+		body, err := c.ask(ctx, r)
+		if err == nil || ctx.Err() != nil || !elsewhere(err) {
+			return body, err
+		}
+		if first == nil {
+			first = err
+		}
+		c.at.CompareAndSwap(at, at+1)
+	}
+	if len(c.servers) > 1 {
+		first = advice{fmt.Sprintf("%s\nNone of the other %d addresses in %s does better.", first, len(c.servers)-1, c.kubeconfig), first}
+	}
+	return nil, first
+}
+
+// elsewhere reports whether another server may do better.
+func elsewhere(err error) bool {
+	var f failure
+	return !errors.As(err, &f) || slices.Contains([]int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, f.code)
+}
+
+func (c *client) ask(ctx context.Context, r request) (io.ReadCloser, error) {
 	req, err := c.newRequest(ctx, r)
 	if err != nil {
 		return nil, err
@@ -115,7 +146,7 @@ func (c *client) newRequest(ctx context.Context, r request) (*http.Request, erro
 		}
 		body = bytes.NewReader(data)
 	}
-	where := c.base.JoinPath(r.path)
+	where := c.server().JoinPath(r.path)
 	where.RawQuery = r.query.Encode()
 	method := r.method
 	if method == "" {
@@ -151,13 +182,13 @@ func (c *client) refused(resp *http.Response) error {
 	case f.code == http.StatusUnauthorized:
 		f.text = fmt.Sprintf("the server %s does not accept the credentials in %s\n"+
 			"They are of another cluster, or of one whose data directory was deleted: use the kubeconfig in the server's data directory.",
-			c.base.Host, c.kubeconfig)
+			c.server().Host, c.kubeconfig)
 	case f.code == http.StatusForbidden:
-		f.text = fmt.Sprintf("the server %s does not allow this with the credentials in %s: %s", c.base.Host, c.kubeconfig, f.status.Message)
+		f.text = fmt.Sprintf("the server %s does not allow this with the credentials in %s: %s", c.server().Host, c.kubeconfig, f.status.Message)
 	case f.status.Message != "":
 		f.text = f.status.Message
 	default:
-		f.text = fmt.Sprintf("the server %s answered %s to %s", c.base.Host, resp.Status, resp.Request.URL.Path)
+		f.text = fmt.Sprintf("the server %s answered %s to %s", c.server().Host, resp.Status, resp.Request.URL.Path)
 	}
 	return f
 }
@@ -171,15 +202,15 @@ func (c *client) explain(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case errors.As(err, &unknown):
 		return advice{fmt.Sprintf("the server at %s is not the one that %s is for: its certificate is of another authority\n"+
-			"If its data directory was deleted and made again, use the kubeconfig that lies in it now.", c.base.Host, c.kubeconfig), err}
+			"If its data directory was deleted and made again, use the kubeconfig that lies in it now.", c.server().Host, c.kubeconfig), err}
 	case errors.As(err, &name):
-		return advice{fmt.Sprintf("the certificate of the server is not for the address %s: %s", c.base.Host, name.Error()), err}
+		return advice{fmt.Sprintf("the certificate of the server is not for the address %s: %s", c.server().Host, name.Error()), err}
 	}
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	return advice{fmt.Sprintf("no server answers at %s: %s\nIs `mainstay up` running there? The address stands in %s.", c.base.Host, err, c.kubeconfig), err}
+	return advice{fmt.Sprintf("no server answers at %s: %s\nIs `mainstay up` running there? The address stands in %s.", c.server().Host, err, c.kubeconfig), err}
 }
 
 // pathOf is where the API has objects of kind k. An empty namespace is all of them, an empty name a list.
@@ -213,6 +244,17 @@ func one[T object.Object](ctx context.Context, c *client, namespace, name string
 	k := object.KindFor[T]()
 	obj := k.New().(T)
 	return obj, c.get(ctx, request{path: pathOf(k, namespace, name)}, obj)
+}
+
+// any reports whether there is an object of a kind in any namespace that query means; query may be nil.
+func (c *client) any(ctx context.Context, k object.Kind, query url.Values) (bool, error) {
+	var answer struct {
+		Items []json.RawMessage `json:"items"`
+	}
+	one := url.Values{"limit": {"1"}}
+	maps.Copy(one, query)
+	err := c.get(ctx, request{path: pathOf(k, "", ""), query: one}, &answer)
+	return len(answer.Items) > 0, err
 }
 
 // checkNamespace answers no if the namespace asked about does not exist. The default one always does.

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,10 +36,9 @@ import (
 type testCluster struct {
 	store      *state.Store
 	kubeconfig string
-	logLines   string                // what every container has written
-	logQuery   string                // of the last request to an agent
-	plan       plan.Report           // what the server answers
-	planned    chan *api.PlanRequest // what it was asked, the newest
+	logLines   string                          // what every container has written
+	plan       plan.Report                     // what the server answers
+	planned    atomic.Pointer[api.PlanRequest] // the newest it was asked, until asked took it
 }
 
 const testToken = "secret-token"
@@ -46,20 +46,28 @@ const testToken = "secret-token"
 // startCluster serves objects until the test ends.
 func startCluster(t *testing.T, objects ...object.Object) *testCluster {
 	t.Helper()
-	c := &testCluster{store: statetest.New(t, objects...), planned: make(chan *api.PlanRequest, 1)}
-	handler := api.New(api.Config{
+	return startWith(t, func(*api.Config) {}, objects...)
+}
+
+// startWith is startCluster with an API that is not like any other.
+func startWith(t *testing.T, change func(*api.Config), objects ...object.Object) *testCluster {
+	t.Helper()
+	c := &testCluster{store: statetest.New(t, objects...)}
+	cfg := api.Config{
 		Store: c.store,
 		Log:   slog.New(slog.DiscardHandler),
 		Authenticate: func(token string) (api.Identity, bool) {
 			return api.Identity{Name: "ada", Groups: []string{api.GroupViewers}}, token == testToken
 		},
 		Plan: func(_ context.Context, req api.PlanRequest) (any, error) {
-			c.planned <- &req
+			c.planned.Store(&req)
 			return c.plan, nil
 		},
 		Agents:  roundTrip(c.agent),
 		Version: "v0.0.0-test",
-	})
+	}
+	change(&cfg)
+	handler := api.New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = handler.Run(ctx) })
@@ -75,24 +83,21 @@ func startCluster(t *testing.T, objects ...object.Object) *testCluster {
 	return c
 }
 
-// asked is the newest request for a plan.
+// asked is the newest request for a plan since asked was last called.
 func (c *testCluster) asked(t *testing.T) *api.PlanRequest {
 	t.Helper()
-	select {
-	case req := <-c.planned:
-		return req
-	default:
+	req := c.planned.Swap(nil)
+	if req == nil {
 		t.Fatal("the server was not asked for a plan")
-		return nil
 	}
+	return req
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func (c *testCluster) agent(r *http.Request) (*http.Response, error) {
-	c.logQuery = r.URL.RawQuery
+func (c *testCluster) agent(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(c.logLines))}, nil
 }
 

@@ -77,7 +77,7 @@ func TestEventsRowsAlign(t *testing.T) {
 	once := event("e2", "db", corev1.EventTypeNormal, 0)
 	once.LastTimestamp.Time = noon
 	var b strings.Builder
-	if err := (&tableWriter{w: &b}).writeCells(eventRows([]*corev1.Event{often, once}, noon, true)); err != nil {
+	if err := (&tableWriter{w: &b}).writeCells(eventRows([]*corev1.Event{often, once}, noon, (&eventsOptions{allNamespaces: true}).columns())); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "events", b.String())
@@ -141,6 +141,8 @@ func TestLogsPrefersAReadyPod(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
+	reverted := converged(noon)
+	reverted.Spec.Subject = `Revert "Run four web servers"`
 	refused, failed, superseded := rejected(noon), revision(commit1, 1, object.RevisionFailed), revision(commit1, 1, object.RevisionSuperseded)
 	failed.Status.Message = "pod default/web-1: ImagePullBackOff"
 	for name, tc := range map[string]struct {
@@ -150,6 +152,7 @@ func TestWait(t *testing.T) {
 		want    string // in either stream
 	}{
 		"converged": {[]object.Object{clusterAt(commit1, commit1[:12]), converged(noon)}, []string{"1111111"}, 0, `1111111 "Run four web servers" converged`},
+		"quoted":    {[]object.Object{clusterAt(commit1, commit1[:12]), reverted}, []string{"1111111"}, 0, `1111111 "Revert "Run four web servers"" converged`},
 		"rejected": {[]object.Object{clusterAt(commit2, ""), refused}, []string{commit2}, 1,
 			"was rejected:\napps/web.yaml:12:5: spec.replica: unknown field"},
 		"failed":     {[]object.Object{clusterAt(commit1, ""), failed}, []string{"1111"}, 1, "failed: pod default/web-1: ImagePullBackOff"},
@@ -239,12 +242,14 @@ func TestConnectionErrorsSayWhatToDo(t *testing.T) {
 	}
 	html := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
 	defer html.Close()
+	brokenKey := strings.ReplaceAll(mustRead(t, up.kubeconfig), `token: "`+testToken+`"`, "client-certificate-data: AAAA, client-key-data: AAAA")
 	for name, tc := range map[string]struct{ kubeconfig, want string }{
 		"none there":          {filepath.Join(t.TempDir(), "k"), "a server writes one to <data-dir>/kubeconfig"},
 		"server down":         {unreachable, "Is `mainstay up` running there?"},
 		"credentials":         {wrongPath, "does not accept the credentials in " + wrongPath},
 		"not our server":      {writeKubeconfig(t, html, ""), "did not answer /api/v1/pods as a Mainstay server does"},
 		"broken kubeconfig":   {fileOf(t, "clusters: 7"), "is not one: it must be YAML with clusters, users and contexts"},
+		"broken key":          {fileOf(t, brokenKey), "holds no credentials that can be used"},
 		"empty kubeconfig":    {fileOf(t, ""), "names no cluster"},
 		"another's CA":        {otherAuthority(t, up.kubeconfig), "its certificate is of another authority"},
 		"kubeconfig is a dir": {t.TempDir(), "kubeconfig "},
@@ -259,10 +264,12 @@ func TestConnectionErrorsSayWhatToDo(t *testing.T) {
 }
 
 func TestNoClusterHere(t *testing.T) {
-	err := noKubeconfig("/x/kubeconfig", false, os.ErrNotExist)
-	want := "no cluster here (there is no /x/kubeconfig)\nStart one with `mainstay up --repo PATH`, or point --kubeconfig at one."
-	if err.Error() != want {
-		t.Errorf("got %q", err)
+	dir := t.TempDir()
+	t.Setenv("MAINSTAY_DATA_DIR", dir)
+	got := run(t, "get", "pods")
+	want := "error: no cluster here (there is no " + dir + "/kubeconfig)\nStart one with `mainstay up --repo PATH`, or point --kubeconfig at one.\n"
+	if got.code != 2 || got.err != want {
+		t.Errorf("code %d, stderr %q, want %q", got.code, got.err, want)
 	}
 }
 

@@ -2,13 +2,14 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/kubectl/pkg/describe"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
@@ -90,8 +91,12 @@ type place struct {
 // places are the objects that t means.
 func (o *describeOptions) places(ctx context.Context, c *client, t target) ([]place, error) {
 	var places []place
+	namespace := c.namespace
+	if !t.kind.Namespaced {
+		namespace = "" // what belongs to it may be anywhere
+	}
 	for _, name := range t.names {
-		places = append(places, place{t.kind, c.namespace, name})
+		places = append(places, place{t.kind, namespace, name})
 	}
 	if len(t.names) > 0 {
 		return places, nil
@@ -150,11 +155,15 @@ func describeOrigin(ctx context.Context, c *client, w io.Writer, at place, colum
 	return nil
 }
 
-// describeText describes Mainstay's own kinds here, and leaves Kubernetes' to kubectl's code.
+// describeText describes one object: Mainstay's own kinds each in their own way, Kubernetes' all in the same.
 func describeText(ctx context.Context, c *client, at place) (string, error) {
-	obj := at.kind.New()
-	if err := c.get(ctx, request{path: pathOf(at.kind, at.namespace, at.name)}, obj); err != nil {
+	raw, err := c.read(ctx, request{path: pathOf(at.kind, at.namespace, at.name)})
+	if err != nil {
 		return "", err
+	}
+	obj := at.kind.New()
+	if err := json.Unmarshal(raw, obj); err != nil {
+		return "", fmt.Errorf("read %s %s: %w", at.kind.Kind, at.name, err)
 	}
 	switch obj := obj.(type) {
 	case *object.Revision:
@@ -164,30 +173,9 @@ func describeText(ctx context.Context, c *client, at place) (string, error) {
 	case *object.Cluster:
 		return describeCluster(obj, time.Now()), nil
 	}
-	return describeKubernetes(c, at, obj)
-}
-
-func describeKubernetes(c *client, at place, obj object.Object) (string, error) {
-	d, ok := describe.DescriberFor(at.kind.GroupKind(), c.config)
-	if !ok {
-		f := format{value: "yaml"}
-		var b strings.Builder
-		err := f.write(&b, obj)
-		return b.String(), err
+	d := &description{client: c, at: at, obj: obj, now: time.Now()}
+	if err := utiljson.Unmarshal(raw, &d.data); err != nil {
+		return "", fmt.Errorf("read %s %s: %w", at.kind.Kind, at.name, err)
 	}
-	text, err := d.Describe(at.namespace, at.name, describe.DescriberSettings{ShowEvents: true, ChunkSize: 500})
-	if err != nil {
-		return "", fmt.Errorf("describe %s %s: %w", strings.ToLower(at.kind.Kind), at.name, err)
-	}
-	return withoutLease(text), nil
-}
-
-// withoutLease drops the line about a node's Lease: Mainstay's nodes have none.
-func withoutLease(text string) string {
-	start := strings.Index(text, "Lease:")
-	if start < 0 || !strings.HasPrefix(strings.TrimSpace(text[start+len("Lease:"):]), "Failed to get lease") {
-		return text
-	}
-	end := strings.Index(text[start:], "\n")
-	return text[:start] + text[start+end+1:]
+	return d.write(ctx)
 }

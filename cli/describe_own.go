@@ -13,11 +13,15 @@ import (
 // sheet is a description: a label and a value per line.
 type sheet struct{ strings.Builder }
 
-// labelWidth is that of kubectl's descriptions.
-const labelWidth = 18
+// labelWidth leaves a space behind the longest label, Container-Runtime.
+const labelWidth = 19
 
+// row writes one line. Without a label it goes on with what the line above says.
 func (s *sheet) row(label, format string, args ...any) {
-	fmt.Fprintf(s, "%-*s%s\n", labelWidth, label+":", oneLine(fmt.Sprintf(format, args...)))
+	if label != "" {
+		label += ":"
+	}
+	fmt.Fprintf(s, "%-*s%s\n", labelWidth, label, oneLine(fmt.Sprintf(format, args...)))
 }
 
 func (s *sheet) timeRow(label string, t *metav1.Time, now time.Time) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,34 +78,46 @@ func (o *eventsOptions) run(cmd *cobra.Command) error {
 	if o.output.isData() {
 		return o.output.write(cmd.OutOrStdout(), eventList(events))
 	}
+	out := &tableWriter{w: cmd.OutOrStdout()}
+	if err := o.print(cmd, c, out, events); err != nil || !o.watch {
+		return err
+	}
+	return o.follow(cmd, c, out, version, wanted)
+}
+
+// print writes the events that there are, or says that there are none.
+func (o *eventsOptions) print(cmd *cobra.Command, c *client, out *tableWriter, events []*corev1.Event) error {
 	if len(events) == 0 && !o.allNamespaces {
 		if err := c.checkNamespace(cmd.Context()); err != nil {
 			return err
 		}
 	}
 	if len(events) == 0 {
-		fmt.Fprintln(cmd.ErrOrStderr(), o.none(c))
-	}
-	out := &tableWriter{w: cmd.OutOrStdout()}
-	if len(events) > 0 || o.watch {
-		if err := out.writeCells(eventRows(events, time.Now(), o.allNamespaces)); err != nil {
+		none, err := o.none(cmd.Context(), c)
+		if err != nil {
 			return err
 		}
+		fmt.Fprintln(cmd.ErrOrStderr(), none)
 	}
-	if !o.watch {
+	if len(events) == 0 && !o.watch {
 		return nil
 	}
-	return o.follow(cmd, c, out, version, wanted)
+	return out.writeCells(eventRows(events, time.Now(), o.columns()))
 }
 
-func (o *eventsOptions) none(c *client) string {
+// none says that there are no events, and whether a look elsewhere would help.
+func (o *eventsOptions) none(ctx context.Context, c *client) (string, error) {
 	switch {
 	case o.about != "":
-		return fmt.Sprintf("No events about %s in %s namespace.", o.about, c.namespace)
+		return fmt.Sprintf("No events about %s in %s namespace.", o.about, c.namespace), nil
 	case o.allNamespaces:
-		return "No events."
+		return "No events.", nil
 	}
-	return fmt.Sprintf("No events in %s namespace.", c.namespace)
+	elsewhere, err := c.any(ctx, object.KindFor[*corev1.Event](), nil)
+	if elsewhere {
+		return fmt.Sprintf("No events in %s namespace; other namespaces have some: -A", c.namespace), err
+	}
+	return fmt.Sprintf("No events in %s namespace.", c.namespace), err
 }
 
 // filter says which events are wanted.
@@ -139,7 +152,7 @@ func (o *eventsOptions) follow(cmd *cobra.Command, c *client, out *tableWriter, 
 			if kind == "DELETED" || !wanted(event) {
 				return nil
 			}
-			return out.writeCells(eventRows([]*corev1.Event{event}, time.Now(), o.allNamespaces)[1:])
+			return out.writeCells(eventRows([]*corev1.Event{event}, time.Now(), o.columns())[1:])
 		})
 		if !errors.Is(err, errRelist) {
 			return err
@@ -152,18 +165,37 @@ func (o *eventsOptions) follow(cmd *cobra.Command, c *client, out *tableWriter, 
 	}
 }
 
+// eventColumn is one column of a table of events.
+type eventColumn struct {
+	title string
+	cell  func(e *corev1.Event, now time.Time) string
+}
+
+var (
+	eventNamespace = eventColumn{"NAMESPACE", func(e *corev1.Event, _ time.Time) string { return e.Namespace }}
+	eventSeen      = eventColumn{"LAST SEEN", lastSeen}
+	eventType      = eventColumn{"TYPE", func(e *corev1.Event, _ time.Time) string { return e.Type }}
+	eventReason    = eventColumn{"REASON", func(e *corev1.Event, _ time.Time) string { return oneLine(e.Reason) }}
+	eventAbout     = eventColumn{"OBJECT", func(e *corev1.Event, _ time.Time) string { return eventObject(e) }}
+	eventMessage   = eventColumn{"MESSAGE", func(e *corev1.Event, _ time.Time) string { return oneLine(e.Message) }}
+)
+
+func (o *eventsOptions) columns() []eventColumn {
+	shown := []eventColumn{eventSeen, eventType, eventReason, eventAbout, eventMessage}
+	if o.allNamespaces {
+		return append([]eventColumn{eventNamespace}, shown...)
+	}
+	return shown
+}
+
 // eventRows are the header and a row per event.
-func eventRows(events []*corev1.Event, now time.Time, namespaces bool) [][]string {
-	rows := [][]string{{"LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"}}
-	for _, e := range events {
-		rows = append(rows, []string{lastSeen(e, now), e.Type, oneLine(e.Reason), eventObject(e), oneLine(e.Message)})
-	}
-	if !namespaces {
-		return rows
-	}
-	rows[0] = append([]string{"NAMESPACE"}, rows[0]...)
-	for i, e := range events {
-		rows[1+i] = append([]string{e.Namespace}, rows[1+i]...)
+func eventRows(events []*corev1.Event, now time.Time, shown []eventColumn) [][]string {
+	rows := make([][]string, 1+len(events))
+	for _, column := range shown {
+		rows[0] = append(rows[0], column.title)
+		for i, e := range events {
+			rows[1+i] = append(rows[1+i], column.cell(e, now))
+		}
 	}
 	return rows
 }

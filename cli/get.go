@@ -2,9 +2,9 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -40,6 +40,7 @@ Exits with 1 if an object that was named does not exist.`,
 		Example: `  mainstay get pods -A
   mainstay get deploy,rs,pods -l app=web -o wide
   mainstay get pod/web-1 deploy/web
+  mainstay get nodes -o wide
   mainstay get revision 3f2a9c1 -o yaml
   mainstay get pods -w`,
 		ValidArgsFunction: completeKinds,
@@ -133,10 +134,18 @@ func (o *getOptions) printTables(cmd *cobra.Command, c *client, targets []target
 		if len(table.Rows) == 0 {
 			continue
 		}
+		if isNode(g.kind) {
+			if err := describeNodes(cmd.Context(), c, table); err != nil {
+				return err
+			}
+		}
 		if printed > 0 {
 			fmt.Fprintln(cmd.OutOrStdout())
 		}
-		w := &tableWriter{w: cmd.OutOrStdout(), columns: o.columns(g.kind, len(targets) > 1)}
+		w := &tableWriter{w: cmd.OutOrStdout(), columns: o.columns(g.kind)}
+		if len(targets) > 1 {
+			w.columns.prefix = typedName(g.kind, "")
+		}
 		if err := w.write(table); err != nil {
 			return err
 		}
@@ -165,12 +174,8 @@ func merge(targets []target) []target {
 	return merged
 }
 
-func (o *getOptions) columns(k object.Kind, several bool) columns {
-	c := columns{namespace: o.allNamespaces && k.Namespaced, wide: o.output.value == "wide", labels: o.showLabels}
-	if several {
-		c.prefix = typedName(k, "")
-	}
-	return c
+func (o *getOptions) columns(k object.Kind) columns {
+	return columns{namespace: o.allNamespaces && k.Namespaced, wide: o.output.value == "wide", labels: o.showLabels}
 }
 
 // sayNone says that there is nothing to print, and whether a look elsewhere would help.
@@ -197,20 +202,12 @@ func (o *getOptions) sayNone(cmd *cobra.Command, c *client, targets []target) er
 
 // elsewhere reports whether some namespace has what was looked for.
 func (o *getOptions) elsewhere(ctx context.Context, c *client, targets []target) (bool, error) {
-	query := o.query()
-	query.Set("limit", "1")
 	for _, t := range targets {
-		var answer struct {
-			Items []json.RawMessage `json:"items"`
-		}
 		if !t.kind.Namespaced {
 			continue
 		}
-		if err := c.get(ctx, request{path: pathOf(t.kind, "", ""), query: query}, &answer); err != nil {
-			return false, err
-		}
-		if len(answer.Items) > 0 {
-			return true, nil
+		if found, err := c.any(ctx, t.kind, o.query()); found || err != nil {
+			return found, err
 		}
 	}
 	return false, nil
@@ -218,14 +215,17 @@ func (o *getOptions) elsewhere(ctx context.Context, c *client, targets []target)
 
 // table is one table of all that t means, and an error for each name that does not exist.
 func (o *getOptions) table(ctx context.Context, c *client, t target) (*metav1.Table, []error, error) {
-	table := &metav1.Table{}
+	table, query := &metav1.Table{}, o.query()
+	if isNode(t.kind) {
+		maps.Copy(query, wholeObjects)
+	}
 	if len(t.names) == 0 {
-		return table, nil, c.get(ctx, request{path: pathOf(t.kind, o.namespaceFor(c), ""), query: o.query(), accept: acceptTable}, table)
+		return table, nil, c.get(ctx, request{path: pathOf(t.kind, o.namespaceFor(c), ""), query: query, accept: acceptTable}, table)
 	}
 	var missing []error
 	for _, name := range t.names {
 		var row metav1.Table
-		err := c.get(ctx, request{path: pathOf(t.kind, c.namespace, name), accept: acceptTable}, &row)
+		err := c.get(ctx, request{path: pathOf(t.kind, c.namespace, name), query: query, accept: acceptTable}, &row)
 		switch {
 		case isNotFound(err):
 			missing = append(missing, errors.New(notFound(t.kind, c.namespace, name)))

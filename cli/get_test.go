@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -18,15 +19,39 @@ func TestGet(t *testing.T) {
 	labelled.Labels = map[string]string{"app": "web"}
 	c := startCluster(t, readyPod("default", "web-1"), labelled, readyPod("other", "db-1"), deployment("web", 2, 1), node("n1"))
 	for name, args := range map[string][]string{
-		"get-pods":     {"get", "pods"},
-		"get-all":      {"get", "all"},
-		"get-A":        {"get", "po", "-A"},
-		"get-wide":     {"get", "pods", "web-1", "-o", "wide"},
-		"get-labels":   {"get", "pod", "-l", "app=web", "--show-labels"},
-		"get-name":     {"get", "deploy,pods", "-o", "name"},
-		"get-slashed":  {"get", "pod/web-1", "pod/web-2", "deploy/web"},
-		"get-namesp":   {"get", "pods", "-n", "other"},
-		"get-revision": {"get", "nodes"},
+		"get-pods":    {"get", "pods"},
+		"get-all":     {"get", "all"},
+		"get-A":       {"get", "po", "-A"},
+		"get-wide":    {"get", "pods", "web-1", "-o", "wide"},
+		"get-labels":  {"get", "pod", "-l", "app=web", "--show-labels"},
+		"get-name":    {"get", "deploy,pods", "-o", "name"},
+		"get-slashed": {"get", "pod/web-1", "pod/web-2", "deploy/web"},
+		"get-namesp":  {"get", "pods", "-n", "other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := c.run(t, args...)
+			if got.code != 0 || got.err != "" {
+				t.Fatalf("code %d, stderr %q", got.code, got.err)
+			}
+			golden(t, name, got.out)
+		})
+	}
+}
+
+func TestGetNodes(t *testing.T) {
+	n1, declared := node("n1"), &corev1.Node{ObjectMeta: meta("", "n2"), Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "repair", Effect: "NoExecute"}}}}
+	n1.Spec.PodCIDR, n1.Spec.Taints = "10.244.0.0/24", []corev1.Taint{{Key: "gpu", Value: "yes", Effect: "NoSchedule"}, {Key: "a", Effect: "NoExecute"}}
+	pod := func(name, node string, phase corev1.PodPhase) *corev1.Pod {
+		p := readyPod("default", name)
+		p.Spec.NodeName, p.Status.Phase = node, phase
+		return p
+	}
+	c := startCluster(t, n1, declared, node("n3"), pod("a", "n1", corev1.PodRunning), pod("b", "n1", corev1.PodPending),
+		pod("ended", "n1", corev1.PodSucceeded), pod("c", "n3", corev1.PodRunning), pod("waits", "", corev1.PodPending))
+	for name, args := range map[string][]string{
+		"get-nodes":      {"get", "nodes"},
+		"get-nodes-wide": {"get", "node", "n1", "n2", "-o", "wide"},
+		"get-nodes-name": {"get", "nodes", "-o", "name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := c.run(t, args...)
@@ -63,7 +88,7 @@ func TestGetDataIsWhatKubectlPrints(t *testing.T) {
 }
 
 func TestGetAnswersAndErrors(t *testing.T) {
-	c := startCluster(t, readyPod("default", "web-1"), &corev1.Namespace{ObjectMeta: meta("", "quiet")})
+	c := startCluster(t, readyPod("default", "web-1"), event("e1", "web-1", corev1.EventTypeNormal, time.Minute), &corev1.Namespace{ObjectMeta: meta("", "quiet")})
 	for name, tc := range map[string]struct {
 		args []string
 		code int
@@ -91,6 +116,8 @@ func TestGetAnswersAndErrors(t *testing.T) {
 		"argument too many":   {[]string{"history", "foo"}, 2, "error: `mainstay history` takes no arguments, but was given \"foo\"\n"},
 		"no such unit":        {[]string{"logs", "web-1", "--since", "10x"}, 2, "error: --since must be a time with its unit, such as 90s, 10m or 1h30m, not \"10x\"\n"},
 		"no number":           {[]string{"history", "--limit", "few"}, 2, "error: --limit must be a whole number, not \"few\"\n"},
+		"events elsewhere":    {[]string{"events", "-n", "quiet"}, 0, "No events in quiet namespace; other namespaces have some: -A\n"},
+		"negative time":       {[]string{"wait", "--commit", "1234567", "--timeout", "-3s"}, 2, "error: --timeout cannot be negative; 0 is for ever\n"},
 		"negative limit":      {[]string{"history", "--limit", "-1"}, 2, "error: --limit cannot be negative; 0 is all that are kept\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -89,7 +89,7 @@ func (o *historyOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := clusterOf(cmd.Context(), c)
+	cluster, err := clusterOf(cmd.Context(), c, nil)
 	if err != nil {
 		return err
 	}

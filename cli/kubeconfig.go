@@ -1,16 +1,23 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // DefaultDataDir is where a cluster on this machine keeps its data if nobody says otherwise: /var/lib/mainstay for root,
@@ -46,13 +53,13 @@ func (c *connection) addNamespace(cmd *cobra.Command) {
 
 // open reads the kubeconfig; it does not speak to the server yet.
 func (c *connection) open() (*client, error) {
-	path, given := c.kubeconfig, c.kubeconfig != ""
-	if !given {
-		path = filepath.Join(cmp.Or(os.Getenv(EnvironmentName("data-dir")), DefaultDataDir()), "kubeconfig")
-	}
+	path := cmp.Or(c.kubeconfig, filepath.Join(cmp.Or(os.Getenv(EnvironmentName("data-dir")), DefaultDataDir()), "kubeconfig"))
 	file, err := clientcmd.LoadFromFile(path)
+	if errors.Is(err, fs.ErrNotExist) && c.kubeconfig == "" {
+		return nil, advice{fmt.Sprintf("no cluster here (there is no %s)\nStart one with `mainstay up --repo PATH`, or point --kubeconfig at one.", path), err}
+	}
 	if err != nil {
-		return nil, noKubeconfig(path, given, err)
+		return nil, unusable(path, err)
 	}
 	overrides := &clientcmd.ConfigOverrides{}
 	overrides.Context.Namespace = c.namespace
@@ -68,15 +75,28 @@ func (c *connection) open() (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	return newClient(config, path, namespace)
+	return newClient(config, path, namespace, servers(file, config)...)
 }
 
-func noKubeconfig(path string, given bool, err error) error {
+// servers are where the other servers of a cluster are: a kubeconfig has a cluster for each of them, with the same authority.
+func servers(file *clientcmdapi.Config, meant *rest.Config) (others []string) {
+	for _, name := range slices.Sorted(maps.Keys(file.Clusters)) {
+		c := file.Clusters[name]
+		if c.Server != meant.Host && len(c.CertificateAuthorityData) > 0 && bytes.Equal(c.CertificateAuthorityData, meant.CAData) && !slices.Contains(others, c.Server) {
+			others = append(others, c.Server)
+		}
+	}
+	return others
+}
+
+// connectTimeout is how long a server may take to accept a connection if there are others to ask.
+const connectTimeout = 3 * time.Second
+
+// unusable says what to do about a kubeconfig that cannot be read.
+func unusable(path string, err error) error {
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && given:
-		return advice{fmt.Sprintf("there is no kubeconfig %s: a server writes one to <data-dir>/kubeconfig", path), err}
 	case errors.Is(err, fs.ErrNotExist):
-		return advice{fmt.Sprintf("no cluster here (there is no %s)\nStart one with `mainstay up --repo PATH`, or point --kubeconfig at one.", path), err}
+		return advice{fmt.Sprintf("there is no kubeconfig %s: a server writes one to <data-dir>/kubeconfig", path), err}
 	case errors.Is(err, fs.ErrPermission):
 		return advice{fmt.Sprintf("kubeconfig %s may not be read by this user: run as the user who started the cluster, or copy the file", path), err}
 	}
@@ -87,16 +107,27 @@ func noKubeconfig(path string, given bool, err error) error {
 	return advice{fmt.Sprintf("kubeconfig %s is not one: it must be YAML with clusters, users and contexts, as a server writes it to <data-dir>/kubeconfig", path), err}
 }
 
-func newClient(config *rest.Config, path, namespace string) (*client, error) {
+func newClient(config *rest.Config, path, namespace string, others ...string) (*client, error) {
+	if len(others) > 0 {
+		config.Dial = (&net.Dialer{Timeout: connectTimeout}).DialContext
+	}
 	config.UserAgent = "mainstay"
 	config.QPS = -1 // one person at a keyboard needs no brake
 	web, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+		return nil, fmt.Errorf("kubeconfig %s holds no credentials that can be used (%w): use the one that a server wrote to <data-dir>/kubeconfig", path, err)
 	}
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	return &client{config: config, web: web, base: base, kubeconfig: path, namespace: namespace}, nil
+	c := &client{web: web, servers: []*url.URL{base}, kubeconfig: path, namespace: namespace}
+	for _, other := range others {
+		at, err := url.Parse(other)
+		if err != nil {
+			return nil, fmt.Errorf("kubeconfig %s: server %q: %w", path, other, err)
+		}
+		c.servers = append(c.servers, at)
+	}
+	return c, nil
 }

@@ -37,13 +37,16 @@ func TestLintAsData(t *testing.T) {
 }
 
 func TestLintErrors(t *testing.T) {
-	for name, args := range map[string][]string{
-		"no directory":  {"lint", "testdata/none"},
-		"a file":        {"lint", "testdata/lint/good/web.yaml"},
-		"two arguments": {"lint", "a", "b"},
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no directory":  {[]string{"testdata/none"}, "there is no directory testdata/none"},
+		"a file":        {[]string{"testdata/lint/good/web.yaml"}, "not a directory"},
+		"two arguments": {[]string{"a", "b"}, "but there are 2 arguments"},
 	} {
-		if got := run(t, args...); got.code != 2 || got.err == "" {
-			t.Errorf("%s: code %d, stderr %q", name, got.code, got.err)
+		if got := run(t, append([]string{"lint"}, tc.args...)...); got.code != 2 || !strings.Contains(got.err, tc.want) {
+			t.Errorf("%s: code %d, stderr %q, want %q", name, got.code, got.err, tc.want)
 		}
 	}
 }

@@ -24,6 +24,8 @@ import (
 type logsOptions struct {
 	connection
 	container  string
+	selector   string
+	every      bool // container of a Pod
 	follow     bool
 	previous   bool
 	timestamps bool
@@ -34,24 +36,30 @@ type logsOptions struct {
 func logsCommand() *cobra.Command {
 	o := &logsOptions{}
 	cmd := &cobra.Command{
-		Use:     "logs POD | KIND/NAME",
+		Use:     "logs POD | KIND/NAME | -l SELECTOR",
 		GroupID: GroupCluster,
 		Short:   "Print what a container writes",
 		Long: `Prints what a container of a Pod wrote to its standard output and error.
 
 With deployment/NAME, replicaset/NAME or service/NAME one of its Pods is chosen: one that is Ready, if there is any. Without
---container the Pod's first container is shown, or the one its annotation kubectl.kubernetes.io/default-container names.`,
+--container the Pod's first container is shown, or the one its annotation kubectl.kubernetes.io/default-container names.
+
+With --selector or --all-containers several logs may be printed: one after the other or, with --follow, line by line as they
+come. Then each line begins with its Pod and container.`,
 		Example: `  mainstay logs web-7d4b9c-x2x5p
   mainstay logs deploy/web -f --tail 20
   mainstay logs web-7d4b9c-x2x5p -c sidecar --since 10m
+  mainstay logs -l app=web --all-containers -f
   mainstay logs web-7d4b9c-x2x5p --previous     # of the container before its last restart`,
-		Args: exactArgs(1, "say which Pod: `mainstay logs POD`, or KIND/NAME such as deployment/web"),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+		Args: o.checkArgs,
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
 	o.addFlags(cmd)
 	o.addNamespace(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&o.container, "container", "c", "", "container or init container of the Pod")
+	f.StringVarP(&o.selector, "selector", "l", "", "of all Pods whose labels match, such as app=web")
+	f.BoolVar(&o.every, "all-containers", false, "of all containers of the Pod, init containers among them")
 	f.BoolVarP(&o.follow, "follow", "f", false, "keep printing what the container writes")
 	f.BoolVarP(&o.previous, "previous", "p", false, "of the container before its last restart")
 	f.BoolVar(&o.timestamps, "timestamps", false, "the time in front of each line")
@@ -60,44 +68,52 @@ With deployment/NAME, replicaset/NAME or service/NAME one of its Pods is chosen:
 	return cmd
 }
 
-// exactArgs wants n arguments and otherwise says hint.
-func exactArgs(n int, hint string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usageError(cmd, errors.New(hint))
-		}
-		return nil
-	}
-}
-
-func (o *logsOptions) run(cmd *cobra.Command, arg string) error {
-	if o.tail < -1 || o.since < 0 {
+func (o *logsOptions) checkArgs(cmd *cobra.Command, args []string) error {
+	_, wrong := labels.Parse(o.selector)
+	switch {
+	case o.selector == "" && len(args) != 1:
+		return usageError(cmd, errors.New("say which Pod: `mainstay logs POD`, or KIND/NAME such as deployment/web"))
+	case o.selector != "" && len(args) > 0:
+		return usageError(cmd, errors.New("give either a Pod or --selector"))
+	case wrong != nil:
+		return fmt.Errorf("--selector %q: %w", o.selector, wrong)
+	case o.every && o.container != "":
+		return errors.New("give either --container or --all-containers")
+	case o.tail < -1 || o.since < 0:
 		return errors.New("--tail and --since cannot be negative")
 	}
+	return nil
+}
+
+func (o *logsOptions) run(cmd *cobra.Command, args []string) error {
 	c, err := o.connection.open()
 	if err != nil {
 		return err
 	}
-	pod, err := findPod(cmd.Context(), c, arg)
+	pods, err := o.pods(cmd.Context(), c, args)
 	if err != nil {
 		return err
 	}
-	container, err := o.choose(cmd.ErrOrStderr(), pod)
+	sources, err := o.sources(cmd.ErrOrStderr(), pods)
 	if err != nil {
 		return err
 	}
-	return o.stream(cmd, c, pod, container)
+	if len(sources) == 1 {
+		return o.stream(cmd.Context(), c, sources[0], cmd.OutOrStdout())
+	}
+	return o.streamAll(cmd.Context(), c, sources, cmd.OutOrStdout())
 }
 
-func (o *logsOptions) stream(cmd *cobra.Command, c *client, pod *corev1.Pod, container string) error {
-	r := request{path: pathOf(object.KindFor[*corev1.Pod](), pod.Namespace, pod.Name) + "/log", query: o.query(container), accept: "*/*"}
-	body, err := c.open(cmd.Context(), r)
+// stream copies one log to w, until its end or that of ctx.
+func (o *logsOptions) stream(ctx context.Context, c *client, from source, w io.Writer) error {
+	r := request{path: pathOf(object.KindFor[*corev1.Pod](), from.pod.Namespace, from.pod.Name) + "/log", query: o.query(from.container), accept: "*/*"}
+	body, err := c.open(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	if _, err := io.Copy(cmd.OutOrStdout(), body); err != nil {
-		return fmt.Errorf("the log of %s broke off: %w", pod.Name, c.explain(cmd.Context(), err))
+	if _, err := io.Copy(w, body); err != nil {
+		return fmt.Errorf("the log of %s broke off: %w", from.pod.Name, c.explain(ctx, err))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -19,6 +20,9 @@ import (
 
 // worktree is the manifests in a directory as they are, without what Git ignores. Problems name its files below prefix.
 func worktree(dir, prefix string) (load.Tree, error) {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no directory %s", dir)
+	}
 	tree, err := load.Dir(dir, prefix)
 	if err != nil {
 		return nil, err

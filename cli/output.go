@@ -40,6 +40,20 @@ func addOutput(cmd *cobra.Command, more ...string) *format {
 	return f
 }
 
+// Output is the value of --output of a command outside this package.
+type Output struct{ f *format }
+
+// AddOutput gives cmd --output with json and yaml.
+func AddOutput(cmd *cobra.Command) Output { return Output{addOutput(cmd)} }
+
+// Write prints v as data if that was asked for, else as people prints it.
+func (o Output) Write(w io.Writer, v any, people func(io.Writer) error) error {
+	if o.f.isData() {
+		return o.f.write(w, v)
+	}
+	return people(w)
+}
+
 // write prints v as JSON or YAML.
 func (f *format) write(w io.Writer, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")

@@ -79,7 +79,7 @@ func (o *planOptions) run(cmd *cobra.Command, arg string) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := clusterOf(ctx, c)
+	cluster, err := clusterOf(ctx, c, nil)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func commitTitle(repo *git.Repository, hash plumbing.Hash) string {
 		return short(hash.String())
 	}
 	subject, _, _ := strings.Cut(commit.Message, "\n")
-	return fmt.Sprintf("%s %q", short(hash.String()), oneLine(subject))
+	return short(hash.String()) + " " + quoted(subject)
 }
 
 // ask checks the manifests here, where links and modes can still be seen, and has the server plan them.

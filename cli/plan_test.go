@@ -74,6 +74,7 @@ func TestPlanOfWorktreeRefAndDirectory(t *testing.T) {
 		"branch":    {[]string{"master"}, "deploy", []string{".mainstayignore", "a.yaml"}, "new", `"Change things"`},
 		"directory": {[]string{"deploy/sub"}, "", []string{"b.yaml"}, "", "Plan of the files in deploy/sub\n"},
 		"path":      {[]string{"HEAD", "--path", "/deploy/"}, "deploy", []string{".mainstayignore", "a.yaml"}, "new", "Plan of"},
+		"other":     {[]string{"--path", "/deploy/sub/"}, "deploy/sub", []string{"b.yaml"}, "", "Plan of the worktree here, below deploy/sub\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := c.run(t, append([]string{"plan"}, tc.arg...)...)

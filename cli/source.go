@@ -28,9 +28,13 @@ func authorName(author string) string {
 	return oneLine(name)
 }
 
+// ago says how far from now a time is. A Pod that is being stopped, for one, is deleted at a time to come.
 func ago(t, now time.Time) string {
-	if t.IsZero() {
+	switch {
+	case t.IsZero():
 		return "at an unknown time"
+	case t.After(now):
+		return "in " + duration.HumanDuration(t.Sub(now))
 	}
 	return duration.HumanDuration(now.Sub(t)) + " ago"
 }
@@ -77,7 +81,7 @@ func (o *origin) lines(ctx context.Context, c *client, now time.Time) []string {
 	}
 	for _, r := range revisions {
 		if r.Spec.Commit == o.Commit {
-			lines = append(lines, fmt.Sprintf("%q, %s", oneLine(r.Spec.Subject), ago(r.Spec.CommitTime.Time, now)))
+			lines = append(lines, fmt.Sprintf("%s, %s", quoted(r.Spec.Subject), ago(r.Spec.CommitTime.Time, now)))
 		}
 	}
 	if n := len(o.Chain); n > 1 {

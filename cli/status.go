@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"net/url"
 	"slices"
 	"time"
 
@@ -28,7 +29,9 @@ func statusCommand() *cobra.Command {
 		GroupID: GroupCluster,
 		Short:   "Show what the branch says, what runs, and what lies between them",
 		Long: `Shows in one screen what the branch says, what runs, and what lies between them: the branch's head and the commit in force, the
-nodes, the Pods, what is not ready and why, and the latest warnings.
+servers, the nodes, the Pods, what is not ready and why, and the latest warnings.
+
+If too few servers answer for anything to be written, it says so, and shows what the one that it asked has.
 
 Exits with 0 if the branch's head is in force and everything it declares runs, else with 1.`,
 		Example: `  mainstay status
@@ -54,7 +57,10 @@ type Status struct {
 	Nodes      NodeSummary    `json:"nodes"`
 	Pods       PodSummary     `json:"pods"`
 	NotReady   []Workload     `json:"notReady"`
-	Warnings   []EventSummary `json:"warnings"` // the latest, newest first
+	Warnings   []EventSummary `json:"warnings"`         // the latest, newest first
+	Paused     []string       `json:"paused,omitempty"` // what the cluster does not do now, and why
+	Servers    []Server       `json:"servers,omitempty"`
+	NoQuorum   string         `json:"noQuorum,omitempty"` // why nothing can be written: all the rest is what Server has, perhaps out of date
 }
 
 // Repository is what the cluster knows of its repository.
@@ -123,13 +129,22 @@ func (o *statusOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	facts, err := readFacts(cmd.Context(), c)
+	servers, err := readServers(cmd.Context(), c)
+	if err != nil {
+		return err
+	}
+	var query url.Values
+	if servers.lack() != "" {
+		query = url.Values{"resourceVersion": {"0"}}
+	}
+	facts, err := readFacts(cmd.Context(), c, query)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
 	s := facts.status(now)
-	s.Server = c.base.Host
+	s.Server = c.server().Host
+	s.addServers(servers)
 	if o.output.isData() {
 		err = o.output.write(cmd.OutOrStdout(), s)
 	} else {
@@ -152,22 +167,22 @@ type facts struct {
 	events      []*corev1.Event
 }
 
-func readFacts(ctx context.Context, c *client) (*facts, error) {
+func readFacts(ctx context.Context, c *client, query url.Values) (*facts, error) {
 	f := &facts{}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { f.cluster, err = clusterOf(ctx, c); return err })
-	g.Go(func() (err error) { f.revisions, _, err = list[*object.Revision](ctx, c, "", nil); return err })
-	g.Go(func() (err error) { f.nodes, _, err = list[*corev1.Node](ctx, c, "", nil); return err })
-	g.Go(func() (err error) { f.pods, _, err = list[*corev1.Pod](ctx, c, "", nil); return err })
-	g.Go(func() (err error) { f.deployments, _, err = list[*appsv1.Deployment](ctx, c, "", nil); return err })
-	g.Go(func() (err error) { f.replicaSets, _, err = list[*appsv1.ReplicaSet](ctx, c, "", nil); return err })
-	g.Go(func() (err error) { f.events, _, err = list[*corev1.Event](ctx, c, "", nil); return err })
+	g.Go(func() (err error) { f.cluster, err = clusterOf(ctx, c, query); return err })
+	g.Go(func() (err error) { f.revisions, _, err = list[*object.Revision](ctx, c, "", query); return err })
+	g.Go(func() (err error) { f.nodes, _, err = list[*corev1.Node](ctx, c, "", query); return err })
+	g.Go(func() (err error) { f.pods, _, err = list[*corev1.Pod](ctx, c, "", query); return err })
+	g.Go(func() (err error) { f.deployments, _, err = list[*appsv1.Deployment](ctx, c, "", query); return err })
+	g.Go(func() (err error) { f.replicaSets, _, err = list[*appsv1.ReplicaSet](ctx, c, "", query); return err })
+	g.Go(func() (err error) { f.events, _, err = list[*corev1.Event](ctx, c, "", query); return err })
 	return f, g.Wait()
 }
 
 // clusterOf is the cluster's own object, empty if there is none yet.
-func clusterOf(ctx context.Context, c *client) (object.Cluster, error) {
-	clusters, _, err := list[*object.Cluster](ctx, c, "", nil)
+func clusterOf(ctx context.Context, c *client, query url.Values) (object.Cluster, error) {
+	clusters, _, err := list[*object.Cluster](ctx, c, "", query)
 	if err != nil || len(clusters) == 0 {
 		return object.Cluster{}, err
 	}
@@ -183,6 +198,7 @@ func (f *facts) status(now time.Time) Status {
 		Pods:       podSummary(f.pods),
 		NotReady:   f.notReady(),
 		Warnings:   f.latestWarnings(now),
+		Paused:     paused(&f.cluster),
 	}
 	for _, r := range f.revisions {
 		commit := commitOf(r, cl.Revision)
@@ -196,6 +212,16 @@ func (f *facts) status(now time.Time) Status {
 	s.Why = why(s)
 	s.Converged = s.Why == ""
 	return s
+}
+
+// paused says what the cluster does not do now, and why.
+func paused(cluster *object.Cluster) (texts []string) {
+	for _, c := range cluster.Status.Conditions {
+		if c.Status == metav1.ConditionTrue && (c.Type == object.EvictionsPaused || c.Type == object.Recovering) {
+			texts = append(texts, c.Message)
+		}
+	}
+	return texts
 }
 
 // why says what keeps the cluster from being what the branch says, "" if nothing does.

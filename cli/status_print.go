@@ -74,7 +74,7 @@ var details = regexp.MustCompile(`: Pod .*?((?: \((?:no progress for|and) [^()]*
 
 // headline is why the cluster has not converged. What is said below of single Pods is left out.
 func headline(s Status) string {
-	if len(s.NotReady) == 0 {
+	if len(s.NotReady) == 0 || s.NoQuorum != "" {
 		return s.Why
 	}
 	return details.ReplaceAllString(s.Why, "$1")
@@ -82,7 +82,7 @@ func headline(s Status) string {
 
 // isBad reports whether waiting alone will not help.
 func isBad(s Status) bool {
-	return s.Repository.Error != "" || s.Rejected != nil || s.Revision != nil && s.Revision.Phase == object.RevisionFailed
+	return s.NoQuorum != "" || s.Repository.Error != "" || s.Rejected != nil || s.Revision != nil && s.Revision.Phase == object.RevisionFailed
 }
 
 // summary is what the cluster is, label by label.
@@ -100,11 +100,31 @@ func (p *statusPrinter) summary(s Status) [][]cell {
 	} else {
 		rows = append(rows, p.label("In force", "nothing yet"))
 	}
+	rows = append(rows, p.servers(s)...)
 	rows = append(rows, p.label("Nodes", nodesText(s.Nodes)))
 	for _, n := range s.Nodes.NotReady {
 		rows = append(rows, []cell{{"", ""}, {n.Name + ": " + n.Reason, yellow}})
 	}
+	for _, paused := range s.Paused {
+		rows = append(rows, []cell{{"", ""}, {oneLine(paused), yellow}})
+	}
 	return append(rows, p.label("Pods", podsText(s.Pods)))
+}
+
+// servers is nothing where one server is all there is, and well.
+func (p *statusPrinter) servers(s Status) (rows [][]cell) {
+	text, wrong := serversText(s)
+	if len(s.Servers) == 0 || len(s.Servers) == 1 && s.NoQuorum == "" {
+		return nil
+	}
+	rows = append(rows, p.label("Servers", text))
+	for _, line := range wrong {
+		rows = append(rows, []cell{{"", ""}, {line, yellow}})
+	}
+	if s.NoQuorum != "" {
+		rows = append(rows, []cell{{"", ""}, {s.NoQuorum, red}}, plain("", "what follows is what "+s.Server+" has, perhaps out of date"))
+	}
+	return rows
 }
 
 func (p *statusPrinter) label(name, value string) []cell {

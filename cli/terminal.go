@@ -6,10 +6,11 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 // The colours used, as ANSI's numbers: the terminal's own palette, so that they suit its background.
@@ -57,14 +58,11 @@ func fit(text string, width int) string {
 
 // oneLine makes text from a repository or a container harmless to a terminal.
 func oneLine(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '·'
-	}, text)
+	return object.Printable(strings.Join(strings.Fields(text), " "))
 }
+
+// quoted is a commit's subject in quotation marks. Those inside stay as they are: Git's own subjects have some, as in Revert "…".
+func quoted(subject string) string { return `"` + oneLine(subject) + `"` }
 
 // progress says what is being waited for: one changing line on a terminal, a plain line per change elsewhere.
 type progress struct {

@@ -3,10 +3,10 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,7 +15,6 @@ import (
 	"github.com/go-git/go-git/v5"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/mainstay-cluster/mainstay/object"
 )
@@ -41,7 +40,7 @@ known yet. Without --commit it is the HEAD of the Git repository here or, outsid
 knows it now. Exits with
 
   0  it converged: all it declares runs
-  1  it was rejected, failed, or superseded by another commit; says why
+  1  it was rejected, failed, or superseded by another commit, perhaps before it was taken in; says why
   2  --timeout passed, or the server cannot be asked; says what was still missing`,
 		Example: `  git push && mainstay wait
   mainstay wait --commit 3f2a9c1 --timeout 5m`,
@@ -58,6 +57,9 @@ func (o *waitOptions) run(cmd *cobra.Command) error {
 	c, err := o.open()
 	if err != nil {
 		return err
+	}
+	if o.timeout < 0 {
+		return errors.New("--timeout cannot be negative; 0 is for ever")
 	}
 	ctx := cmd.Context()
 	hash, err := o.hash(ctx, c)
@@ -98,7 +100,7 @@ func (o *waitOptions) hash(ctx context.Context, c *client) (string, error) {
 	if o.commit != "" || !errors.Is(err, git.ErrRepositoryNotExists) {
 		return hash, err
 	}
-	cluster, err := clusterOf(ctx, c)
+	cluster, err := clusterOf(ctx, c, nil)
 	if err == nil && cluster.Status.Head == "" {
 		err = errors.New("the cluster has not seen any commit yet: say which to wait for by --commit COMMIT; `mainstay status` says more")
 	}
@@ -110,7 +112,10 @@ type waiter struct {
 	hash      string
 	revisions map[string]*object.Revision // by name
 	cluster   object.Cluster
-	unseen    int // kinds of which not everything that existed at first has been seen
+	unseen    int    // kinds of which not everything that existed at first has been seen
+	first     string // the head when the wait began
+	checked   string // the head of which it is known that the commit does not come before it
+	parted    bool   // the branch went on during the wait, to a head that the commit does not contain
 	progress  progress
 }
 
@@ -136,55 +141,6 @@ func (w *waiter) run(ctx context.Context, c *client) error {
 	return g.Wait()
 }
 
-// change is an object that exists now, or its end.
-type change struct {
-	object  object.Object
-	deleted bool
-	synced  bool // the last of those that existed at first; object is nil
-}
-
-// followAll sends every object of a kind and then every change, until ctx ends.
-func (c *client) followAll(ctx context.Context, k object.Kind, changes chan<- change) error {
-	send := func(ch change) error {
-		select {
-		case changes <- ch:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	for {
-		var answer struct {
-			Metadata struct {
-				ResourceVersion string `json:"resourceVersion"`
-			} `json:"metadata"`
-			Items []json.RawMessage `json:"items"`
-		}
-		if err := c.get(ctx, request{path: pathOf(k, "", "")}, &answer); err != nil {
-			return err
-		}
-		take := func(kind string, raw []byte) error {
-			obj := k.New()
-			if err := json.Unmarshal(raw, obj); err != nil {
-				return fmt.Errorf("read a %s: %w", k.Kind, err)
-			}
-			return send(change{object: obj, deleted: kind == string(watch.Deleted)})
-		}
-		for _, raw := range answer.Items {
-			if err := take(string(watch.Added), raw); err != nil {
-				return err
-			}
-		}
-		if err := send(change{synced: true}); err != nil {
-			return err
-		}
-		err := c.watchFrom(ctx, request{path: pathOf(k, "", "")}, answer.Metadata.ResourceVersion, take)
-		if !errors.Is(err, errRelist) {
-			return err
-		}
-	}
-}
-
 // take notes a change and decides, once all that existed at first has been seen.
 func (w *waiter) take(ch change) error {
 	switch obj := ch.object.(type) {
@@ -202,6 +158,7 @@ func (w *waiter) take(ch change) error {
 	if w.unseen > 0 {
 		return nil
 	}
+	w.first = cmp.Or(w.first, w.cluster.Status.Head)
 	found := w.matches()
 	if len(found) > 1 {
 		return fmt.Errorf("%s is the beginning of several commits: %s", w.hash, strings.Join(hashes(found), ", "))
@@ -209,8 +166,30 @@ func (w *waiter) take(ch change) error {
 	if len(found) == 1 && found[0].Status.Phase != object.RevisionActive && found[0].Status.Phase != "" {
 		return errDecided
 	}
+	if len(found) == 0 && w.wasPassedOver() {
+		return errDecided
+	}
 	w.progress.say("Waiting for " + short(w.hash) + ": " + w.missing())
 	return nil
+}
+
+// wasPassedOver reports whether the branch went past the commit before the cluster looked: of commits that come in a burst only
+// the last is taken in.
+func (w *waiter) wasPassedOver() bool {
+	s := w.cluster.Status
+	if s.Head == "" || s.Head == w.checked {
+		return false
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Values(w.revisions)), func(r *object.Revision) bool { return r.Spec.Commit == s.Head }) {
+		return false // what comes before the head may still be on its way
+	}
+	w.checked = s.Head // once for each: it may have to walk a long way
+	if leadsTo(w.hash, s.Head, s.Branch) {
+		return true
+	}
+	// At first, the head may be one that a forced push of the commit is about to replace.
+	w.parted = s.Head != w.first && lacks(w.hash, s.Head)
+	return w.parted
 }
 
 // matches are the revisions that the hash may mean.
@@ -256,9 +235,14 @@ func (w *waiter) missing() string {
 
 // answer prints what became of the commit.
 func (w *waiter) answer(out io.Writer, now time.Time) error {
-	r := w.matches()[0]
+	found := w.matches()
+	if len(found) == 0 {
+		fmt.Fprintf(out, "%s %s %s\n", paint(out, yellow, "✗"), short(w.hash), w.passedOver())
+		return errSaidNo
+	}
+	r := found[0]
 	commit := commitOf(r, w.cluster.Status.Revision)
-	name := fmt.Sprintf("%s %q", short(r.Spec.Commit), oneLine(r.Spec.Subject))
+	name := short(r.Spec.Commit) + " " + quoted(r.Spec.Subject)
 	switch r.Status.Phase {
 	case object.RevisionConverged:
 		text := fmt.Sprintf("%s converged %s", name, since(r.Status.EndedAt, now)+" ago")
@@ -281,6 +265,16 @@ func (w *waiter) answer(out io.Writer, now time.Time) error {
 	return errSaidNo
 }
 
+// passedOver says why the commit has no revision and will get none.
+func (w *waiter) passedOver() string {
+	head := short(w.cluster.Status.Head)
+	if w.parted {
+		return fmt.Sprintf("was not taken in, and branch %s went on to %s, which is not in its history: `git fetch` shows whether %s has it; if not, it needs a rebase or a merge",
+			w.cluster.Status.Branch, head, head)
+	}
+	return fmt.Sprintf("was superseded by %s before it was taken in: `mainstay wait --commit %s` waits for that one", head, head)
+}
+
 // successor names the revision that took r's place, if it is still known.
 func (w *waiter) successor(r *object.Revision) string {
 	var later []*object.Revision
@@ -293,7 +287,7 @@ func (w *waiter) successor(r *object.Revision) string {
 		return ""
 	}
 	next := slices.MaxFunc(later, newestFirst)
-	return fmt.Sprintf(" by %s %q", short(next.Spec.Commit), oneLine(next.Spec.Subject))
+	return " by " + short(next.Spec.Commit) + " " + quoted(next.Spec.Subject)
 }
 
 // printProblems prints problems as a compiler does, and how many are not among them.

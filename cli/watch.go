@@ -107,7 +107,7 @@ func (o *getOptions) follow(cmd *cobra.Command, c *client, t target) error {
 	if len(t.names) == 1 {
 		r.query.Set("fieldSelector", "metadata.name="+t.names[0])
 	}
-	out := &tableWriter{w: cmd.OutOrStdout(), columns: o.columns(t.kind, false)}
+	out := &tableWriter{w: cmd.OutOrStdout(), columns: o.columns(t.kind)}
 	for {
 		var table metav1.Table
 		if err := c.get(ctx, r, &table); err != nil {

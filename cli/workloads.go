@@ -116,7 +116,7 @@ func (f *facts) notReady() []Workload {
 		}
 		w := Workload{Kind: "ReplicaSet", Namespace: rs.Namespace, Name: rs.Name, Ready: rs.Status.ReadyReplicas, Desired: replicas(rs.Spec.Replicas)}
 		if w.Ready < w.Desired {
-			all = append(all, f.explain(w, owned[rs.UID], replicaSetTrouble(rs)))
+			all = append(all, f.explain(w, owned[rs.UID], ""))
 		}
 	}
 	for _, p := range f.pods {
@@ -180,23 +180,12 @@ func (f *facts) explain(w Workload, pods []*corev1.Pod, own string) Workload {
 
 func deploymentTrouble(d *appsv1.Deployment) string {
 	for _, cond := range d.Status.Conditions {
-		bad := cond.Type == appsv1.DeploymentReplicaFailure && cond.Status == corev1.ConditionTrue ||
-			cond.Type == appsv1.DeploymentProgressing && cond.Status == corev1.ConditionFalse
-		if bad {
+		if cond.Type == appsv1.DeploymentProgressing && cond.Status == corev1.ConditionFalse {
 			return oneLine(cond.Message)
 		}
 	}
 	if d.Spec.Paused {
 		return "its roll-out is paused"
-	}
-	return ""
-}
-
-func replicaSetTrouble(rs *appsv1.ReplicaSet) string {
-	for _, cond := range rs.Status.Conditions {
-		if cond.Type == appsv1.ReplicaSetReplicaFailure && cond.Status == corev1.ConditionTrue {
-			return oneLine(cond.Message)
-		}
 	}
 	return ""
 }

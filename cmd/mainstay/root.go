@@ -27,7 +27,7 @@ Exit codes: 0 fine, 1 a negative answer (differences, rejected, failed, not foun
 	}
 	cmd.AddGroup(cli.Groups()...)
 	cli.AddConfigFlag(cmd)
-	cmd.AddCommand(upCommand())
+	cmd.AddCommand(upCommand(), serverCommand(), agentCommand(), tokenCommand(), caCommand(), snapshotCommand())
 	cmd.AddCommand(cli.Commands()...)
 	return cmd
 }

@@ -1,22 +1,24 @@
 package main
 
 import (
-	"errors"
-	"log/slog"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
+	"github.com/spf13/pflag"
 
 	"github.com/mainstay-cluster/mainstay/cli"
 	"github.com/mainstay-cluster/mainstay/server"
 )
 
+// gitToken is where the token for a repository is looked for that no file holds.
+const gitToken = "MAINSTAY_GIT_TOKEN"
+
 // upCommand runs a whole cluster on this machine.
 func upCommand() *cobra.Command {
 	cfg := server.Config{Version: cli.Build().Version}
-	var verbose, cleanup bool
+	var logs logging
+	var cleanup bool
 	cmd := &cobra.Command{
 		Use:     "up --repo PATH|URL",
 		GroupID: cli.GroupRun,
@@ -34,18 +36,26 @@ the SSH agent, and the host's key is always checked against known_hosts.`,
   mainstay up --cleanup                      remove all that Mainstay made on this machine's engine`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg.Log = logger(verbose)
-			cfg.Git.Token = os.Getenv("MAINSTAY_GIT_TOKEN")
+			cfg.Log = logs.logger(os.Stderr)
 			if cleanup {
 				return server.Cleanup(cmd.Context(), cfg)
 			}
-			if cfg.Git.Repo == "" {
-				return errors.New("say which repository to follow: --repo PATH or --repo URL")
-			}
+			cfg.Git.Token = os.Getenv(gitToken)
 			return server.Up(cmd.Context(), cfg)
 		},
 	}
 	f := cmd.Flags()
+	addServerFlags(f, &cfg)
+	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:7443", "address of the API")
+	f.StringVar(&cfg.DockerHost, "docker-host", "", "address of the Docker Engine (default: $DOCKER_HOST, else its standard socket)")
+	f.StringVar(&cfg.NodeName, "node-name", "", "name of this node (default: the host's name)")
+	logs.addFlag(f)
+	f.BoolVar(&cleanup, "cleanup", false, "remove every container, network and firewall rule that this cluster made here, then exit")
+	return cmd
+}
+
+// addServerFlags are those of every process that follows a repository.
+func addServerFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Git.Repo, "repo", "", "the repository to follow: a path, file://, http(s)://, ssh:// or user@host:path")
 	f.StringVar(&cfg.Git.Branch, "branch", "", "the branch to follow (default: the repository's HEAD)")
 	f.StringVar(&cfg.Git.Path, "path", "", "the directory in the repository that holds the manifests (default: all of it)")
@@ -54,22 +64,4 @@ the SSH agent, and the host's key is always checked against known_hosts.`,
 	f.StringVar(&cfg.Git.SSHKey, "git-ssh-key", "", "file with the private key for ssh://")
 	f.StringVar(&cfg.Git.KnownHosts, "git-known-hosts", "", "file with the host keys to accept (default: ~/.ssh/known_hosts)")
 	f.StringVar(&cfg.DataDir, "data-dir", cli.DefaultDataDir(), "where the cluster's state is kept")
-	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:7443", "address of the API")
-	f.StringVar(&cfg.DockerHost, "docker-host", "", "address of the Docker Engine (default: $DOCKER_HOST, else its standard socket)")
-	f.StringVar(&cfg.NodeName, "node-name", "", "name of this node (default: the host's name)")
-	f.BoolVar(&verbose, "verbose", false, "log what only a developer wants to know, too")
-	f.BoolVar(&cleanup, "cleanup", false, "remove every container, network and firewall rule that this cluster made here, then exit")
-	return cmd
-}
-
-// logger writes text for a person at a terminal, and JSON for a machine.
-func logger(verbose bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if verbose {
-		options.Level = slog.LevelDebug
-	}
-	if term.IsTerminal(int(os.Stderr.Fd())) {
-		return slog.New(slog.NewTextHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, options))
 }
