@@ -3,6 +3,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,6 +76,14 @@ func newCluster(t testing.TB, files map[string]string) *cluster {
 	host := testhost.New(t)
 	host.BinaryImage(t, binary(t, "github.com/mainstay-cluster/mainstay/examples/hello"), "hello:1.0", "hello:2.0")
 	c := &cluster{host: host, repo: filepath.Join(host.Dir, "repo"), data: filepath.Join(host.Dir, "mainstay"), bin: binary(t, "github.com/mainstay-cluster/mainstay/cmd/mainstay")}
+	c.begin(t, files)
+	t.Cleanup(func() { c.stop(t) })
+	return c
+}
+
+// begin makes the repository with files as its first commit.
+func (c *cluster) begin(t testing.TB, files map[string]string) {
+	t.Helper()
 	if err := os.MkdirAll(c.repo, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -82,8 +91,6 @@ func newCluster(t testing.TB, files map[string]string) *cluster {
 	c.git(t, "config", "user.name", "Ada")
 	c.git(t, "config", "user.email", "ada@example.com")
 	c.commit(t, "first", files)
-	t.Cleanup(func() { c.stop(t) })
-	return c
 }
 
 func (c *cluster) git(t testing.TB, args ...string) string {
@@ -140,15 +147,19 @@ func (c *cluster) up(t testing.TB) {
 // start starts `mainstay up`.
 func (c *cluster) start(t testing.TB) {
 	t.Helper()
+	c.launch(t, append([]string{"up", "--repo", c.repo, "--data-dir", c.data, "--docker-host", c.host.DockerHost(), "--node-name", "n1"}, c.args...)...)
+}
+
+// launch starts the program in the background.
+func (c *cluster) launch(t testing.TB, args ...string) {
+	t.Helper()
 	log, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
 	// The context must outlive the test's own, which ends before its cleanups run.
-	args := append([]string{"up", "--repo", c.repo, "--data-dir", c.data, "--docker-host", c.host.DockerHost(), "--node-name", "n1"}, c.args...)
-	c.proc = c.host.Command(t.Context(), c.bin, args...)
-	c.proc.Cancel = func() error { return nil }
+	c.proc = c.host.Command(context.WithoutCancel(t.Context()), c.bin, args...)
 	c.proc.Stdout, c.proc.Stderr = log, log
 	if err := c.proc.Start(); err != nil {
 		t.Fatal(err)
@@ -181,7 +192,7 @@ func (c *cluster) end(t testing.TB, signal syscall.Signal) {
 	c.proc = nil
 	if t.Failed() {
 		log, _ := os.ReadFile(c.logPath())
-		t.Logf("mainstay up said:\n%s", tail(log, 16<<10))
+		t.Logf("%s on %s said:\n%s", filepath.Base(c.bin), c.host.Name, tail(log, 16<<10))
 	}
 }
 
@@ -250,7 +261,9 @@ func (c *cluster) containers(t testing.TB) map[string]container {
 				Pid       int
 			}
 		}
-		c.host.API(t, "GET", "/containers/"+item.ID+"/json", nil, &inspect)
+		if !c.host.Ask(t, "/containers/"+item.ID+"/json", &inspect) {
+			continue // it went meanwhile
+		}
 		found[strings.TrimPrefix(item.Names[0], "/")] = container{item.ID, inspect.State.StartedAt, inspect.State.Pid}
 	}
 	return found

@@ -59,7 +59,7 @@ func TestKilledMainstayRestartsNoContainer(t *testing.T) {
 }
 
 // ready waits until n Pods are reported Ready and none is going.
-func (c *cluster) ready(t *testing.T, n int) {
+func (c *cluster) ready(t testing.TB, n int) {
 	t.Helper()
 	c.eventually(t, fmt.Sprint(n, " Pods Ready"), func() error {
 		pods, err := c.tryPods()
@@ -211,16 +211,21 @@ func (c *cluster) repairedAtOnce(t *testing.T) {
 	}
 }
 
-// anyApp is the app container of the only Pod, whatever its name.
-func (c *cluster) anyApp(t *testing.T) container {
+// anyApp is the app container of the only Pod, whatever its name, once it runs: one that was killed may have answered in its last
+// moment.
+func (c *cluster) anyApp(t *testing.T) (app container) {
 	t.Helper()
-	for full, found := range c.containers(t) {
-		if strings.HasPrefix(full, "ms_app_") || full == "renamed" {
-			return found
+	c.eventually(t, "the app runs", func() error {
+		all := c.containers(t)
+		for full, found := range all {
+			if strings.HasPrefix(full, "ms_app_") || full == "renamed" {
+				app = found
+				return nil
+			}
 		}
-	}
-	t.Fatalf("no app container among %v", c.containers(t))
-	return container{}
+		return fmt.Errorf("no app container among %v", all)
+	})
+	return app
 }
 
 // answers asks the only Pod for its name over the network.

@@ -48,13 +48,13 @@ up() {
 	say "Starting: mainstay up --repo .demo/repo --data-dir .demo/data   (log: .demo/mainstay.log)"
 	setsid "$mainstay" up --repo "$demo/repo" --data-dir "$demo/data" >"$demo/mainstay.log" 2>&1 </dev/null &
 	local started=$!
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do
 		kill -0 "$started" 2>/dev/null || { cat "$demo/mainstay.log" >&2; exit 1; }
 		running && "$mainstay" version 2>/dev/null | grep -q Server && return
 		sleep 0.1
 	done
 	tail -5 "$demo/mainstay.log"
-	echo "error: Mainstay did not answer within 10 s; its log is .demo/mainstay.log" >&2
+	echo "error: Mainstay did not answer within a minute; its log is .demo/mainstay.log" >&2
 	exit 1
 }
 

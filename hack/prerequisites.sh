@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes sure that what the demo or the tests need is on this machine: says what is missing, installs it from Debian's packages
-# when it may, and otherwise says exactly what to install. Usage: hack/prerequisites.sh demo|test
+# when it may, and otherwise says exactly what to install. Usage: hack/prerequisites.sh demo|demo-cluster|test
 set -euo pipefail
-purpose=${1:?usage: hack/prerequisites.sh demo|test}
+purpose=${1:?usage: hack/prerequisites.sh demo|demo-cluster|test}
 
 say() { printf '\033[2m%s\033[0m\n' "== $*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -19,6 +19,7 @@ need ip iproute2
 need docker docker.io
 need dockerd docker.io
 need iptables iptables
+if [ "$purpose" = demo-cluster ]; then need curl curl; fi
 if [ "$purpose" = test ]; then
 	[ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || packages+=(busybox-static)
 	need tar tar
@@ -42,9 +43,7 @@ if ! answers; then
 	say "no Docker Engine answers: starting one"
 	if [ -d /run/systemd/system ]; then
 		systemctl start docker
-	elif [ -x /etc/init.d/docker ]; then
-		/etc/init.d/docker start >/dev/null
-	else
+	elif ! { [ -x /etc/init.d/docker ] && /etc/init.d/docker start >/dev/null; }; then # which needs rights that a container may lack
 		setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &
 	fi
 	for _ in $(seq 60); do
