@@ -18,7 +18,7 @@ const masqueradeMark = 0x8000
 const (
 	mapServices         = "services"
 	mapNodePorts        = "node-ports"
-	mapOutside          = "outside-services" // frontends that clients within the cluster find in mapInside
+	mapOutside          = "outside-services" // frontends that clients within the cluster find in mapInside; see chainByClient
 	mapOutsideNodePorts = "outside-node-ports"
 	mapInside           = "inside-services"
 	mapInsideNodePorts  = "inside-node-ports"
@@ -28,6 +28,9 @@ const (
 	setHairpin          = "hairpins"  // every endpoint of this node, twice: those who reach themselves
 	setPods             = "pods"
 	chainReject         = "rejected"
+	// chainByClient is where mapServices sends frontends that stand in mapInside and mapOutside.
+	chainByClient         = "by-client"
+	chainNodePortByClient = "node-port-by-client"
 )
 
 // after lets rules see what destination NAT left as it was.
@@ -77,6 +80,8 @@ type hook struct {
 var hooks = []hook{
 	{"nat-prerouting", knftables.NATType, knftables.PreroutingHook, knftables.DNATPriority},
 	{"nat-output", knftables.NATType, knftables.OutputHook, "-100"},
+	{"nat-prerouting-again", knftables.NATType, knftables.PreroutingHook, knftables.DNATPriority + "+1"},
+	{"nat-output-again", knftables.NATType, knftables.OutputHook, "-99"},
 	{"nat-postrouting", knftables.NATType, knftables.PostroutingHook, knftables.SNATPriority},
 	{"prerouting", knftables.FilterType, knftables.PreroutingHook, after},
 	{"output", knftables.FilterType, knftables.OutputHook, after},
@@ -95,15 +100,12 @@ func fixedChains(services netip.Prefix) map[string][]string {
 	return map[string][]string{
 		"nat-prerouting": {"jump translate"},
 		"nat-output":     {"jump translate"},
-		"translate": {
-			service + mapServices,
-			fromPods + service + mapInside, fromNode + service + mapInside, service + mapOutside,
-			toNode + "jump translate-node-ports",
-		},
-		"translate-node-ports": {
-			nodePort + mapNodePorts,
-			fromPods + nodePort + mapInsideNodePorts, fromNode + nodePort + mapInsideNodePorts, nodePort + mapOutsideNodePorts,
-		},
+		// Whoever was on the way when the rules changed finds nothing above, and all of what holds now here.
+		"nat-prerouting-again": {"jump translate"},
+		"nat-output-again":     {"jump translate"},
+		"translate":            {service + mapServices, toNode + nodePort + mapNodePorts},
+		chainByClient:          {fromPods + service + mapInside, fromNode + service + mapInside, service + mapOutside},
+		chainNodePortByClient:  {fromPods + nodePort + mapInsideNodePorts, fromNode + nodePort + mapInsideNodePorts, nodePort + mapOutsideNodePorts},
 		"nat-postrouting": {
 			`oifname "lo" return`, // a host's own addresses need none
 			fmt.Sprintf("ct mark & 0x%[1]x == 0x%[1]x ct status dnat masquerade", Mark|masqueradeMark),

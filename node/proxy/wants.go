@@ -46,14 +46,7 @@ func (w *wants) add(r *route) {
 	if r.refusal != "" {
 		w.element(r.pick(mapRefused, mapRefusedNodePorts), r.key(), r.refusal)
 	}
-	first, second := r.pick(mapServices, mapNodePorts), ""
-	if r.inside != nil {
-		first, second = r.pick(mapOutside, mapOutsideNodePorts), r.pick(mapInside, mapInsideNodePorts)
-	}
-	w.dispatch(r, r.target, first, 0)
-	if r.inside != nil {
-		w.dispatch(r, *r.inside, second, insideOffset)
-	}
+	w.lead(r)
 	for _, e := range r.known {
 		if e.local {
 			ip := e.address.Addr().String()
@@ -64,6 +57,20 @@ func (w *wants) add(r *route) {
 
 func (w *wants) element(set, key, value string) {
 	w.elements = append(w.elements, element{set, key, value})
+}
+
+// lead sends what is for the frontend to its endpoints.
+func (w *wants) lead(r *route) {
+	all := r.pick(mapServices, mapNodePorts)
+	if r.inside == nil {
+		w.dispatch(r, r.target, all, 0)
+		return
+	}
+	if len(r.endpoints)+len(r.inside.endpoints) > 0 {
+		w.element(all, r.key(), "goto "+r.pick(chainByClient, chainNodePortByClient))
+	}
+	w.dispatch(r, r.target, r.pick(mapOutside, mapOutsideNodePorts), 0)
+	w.dispatch(r, *r.inside, r.pick(mapInside, mapInsideNodePorts), insideOffset)
 }
 
 // pick chooses the map by what the frontend is: an address, or a port of the node.
