@@ -210,7 +210,9 @@ func (a *agent) configure(ctx context.Context, got link.Registered) error {
 			return fmt.Errorf("nameserver of the cluster: %w", err)
 		}
 	}
+	a.noteMove(network.PodCIDR)
 	a.useNetwork(ctx, network)
+	a.tools.looker.request() // Pods of another range have lost their addresses
 	if a.cfg.DataDir == "" {
 		return nil
 	}
@@ -226,6 +228,17 @@ func (a *agent) configure(ctx context.Context, got link.Registered) error {
 		return fmt.Errorf("keep pod range: %w", err)
 	}
 	return nil
+}
+
+// noteMove tells of a Pod range that is not the one of before: a rebuilt server has given that to another node while this one was
+// away. Pods with addresses of it start anew, since nobody could reach them any more.
+func (a *agent) noteMove(to netip.Prefix) {
+	a.mu.Lock()
+	from, pods := a.network.PodCIDR, len(a.workers)
+	a.mu.Unlock()
+	if from.IsValid() && from != to {
+		a.cfg.Log.Warn("this node's Pod range is another node's by now: its Pods start anew with other addresses", "former", from, "podCIDR", to, "pods", pods)
+	}
 }
 
 // useNetwork puts a Pod range to use, or notes why that cannot be done: the node is then not Ready, and what runs here is

@@ -35,12 +35,13 @@ type server struct {
 	history       map[string][]string // Pod name → its phases and waiting reasons, in order
 	changed       chan struct{}
 	pull          []string                // what the node is to pull
+	podCIDR       string                  // what a node that registers is given
 	careless      bool                    // answers polls of nodes it does not know
 	refuse        func(path string) error // nil: everything is answered; a non-nil error makes the request fail
 }
 
 func newServer() *server {
-	return &server{pods: map[types.UID]*corev1.Pod{}, events: map[string]corev1.Event{}, requests: map[string]int{}, history: map[string][]string{}, changed: make(chan struct{})}
+	return &server{pods: map[types.UID]*corev1.Pod{}, events: map[string]corev1.Event{}, requests: map[string]int{}, history: map[string][]string{}, changed: make(chan struct{}), podCIDR: "10.244.1.0/24"}
 }
 
 // RoundTrip answers in process; an error of refuse that is no Status is a server that cannot be reached.
@@ -116,7 +117,7 @@ func (s *server) register(r link.Registration) any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.registrations++
-	answer := link.Registered{PodCIDR: "10.244.1.0/24"}
+	answer := link.Registered{PodCIDR: s.podCIDR}
 	if s.node == nil {
 		for i := range r.Pods {
 			s.put(&r.Pods[i])
@@ -281,6 +282,13 @@ func (s *server) forget() {
 	defer s.mu.Unlock()
 	s.pods, s.node, s.version = map[types.UID]*corev1.Pod{}, nil, 0
 	s.wake()
+}
+
+// give has the node given another Pod range when it registers next.
+func (s *server) give(podCIDR string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.podCIDR = podCIDR
 }
 
 func (s *server) answerWith(refuse func(path string) error) {

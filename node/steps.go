@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -232,6 +233,7 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) (effect, error) {
 			o.Sandbox, o.SandboxHold = got, problem{}
 			w.need = w.looker.fence()
 			if o.anyAlive() { // what shared the old one is being killed
+				w.recorder.normal(pod, "", "SandboxChanged", "Pod sandbox changed: its containers were ended and start anew in another"+at(got.IP))
 				w.lookFirst()
 			}
 		}, nil
@@ -246,6 +248,13 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod) (effect, error) {
 	return func(o *observed) {
 		hold(o, &o.SandboxHold, problem{Reason: "FailedCreatePodSandBox", Message: err.Error()}, firstRetry, maxRetry)
 	}, err
+}
+
+func at(address netip.Addr) string {
+	if !address.IsValid() {
+		return ""
+	}
+	return " at " + address.String()
 }
 
 // remove takes away everything that is left of the Pod.

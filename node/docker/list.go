@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,7 +24,7 @@ func (r *Runtime) Pods(ctx context.Context) ([]runtime.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := r.net().Ports()
+	ports, err := r.ownPorts()
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +52,16 @@ func (r *Runtime) Pods(ctx context.Context) ([]runtime.Pod, error) {
 		}
 	}
 	return sorted, nil
+}
+
+// ownPorts are the addresses of plugged sandboxes but for those of a range that the node had before.
+func (r *Runtime) ownPorts() (map[string]netip.Addr, error) {
+	r.mu.Lock()
+	network, own, ready := r.network, r.given.PodCIDR, r.ready
+	r.mu.Unlock()
+	ports, err := network.Ports()
+	maps.DeleteFunc(ports, func(_ string, address netip.Addr) bool { return ready && !own.Contains(address) })
+	return ports, err
 }
 
 // list lists what was made here, by these labels.

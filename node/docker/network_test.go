@@ -35,6 +35,30 @@ func TestSandboxWithoutANetworkIsNoneYet(t *testing.T) {
 	}
 }
 
+// When the node's range is another one, a Pod with an address of the former has none: it gets another sandbox.
+func TestASandboxOfAFormerRangeIsReplaced(t *testing.T) {
+	f := newFixture(t)
+	p := pod("moves", "sleep", "600")
+	was := f.run(t, p)
+	before := f.look(t, f.Runtime, p).Sandbox
+	check(t, f.Configure(t.Context(), runtime.Network{PodCIDR: netip.MustParsePrefix("10.244.5.0/24")}))
+	if s := f.look(t, f.Runtime, p).Sandbox; s.Running || s.IP.IsValid() {
+		t.Errorf("a sandbox of the former range: %+v, want one that does not run", s)
+	}
+	after, err := f.EnsureSandbox(t.Context(), p)
+	check(t, err)
+	if after.ID == before.ID || !netip.MustParsePrefix("10.244.5.0/24").Contains(after.IP) {
+		t.Errorf("sandbox %+v after %+v, want another with an address of the range", after, before)
+	}
+	found := f.look(t, f.Runtime, p)
+	if found.Sandbox != after || found.Containers[0].ID != was.ID || found.Containers[0].State != runtime.Exited {
+		t.Errorf("%+v, want the container ended and the new sandbox", found)
+	}
+	if again, err := f.EnsureSandbox(t.Context(), p); err != nil || again != after {
+		t.Errorf("a second time: %+v, %v", again, err)
+	}
+}
+
 func ip(t *testing.T, args ...string) {
 	t.Helper()
 	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {

@@ -44,7 +44,11 @@ func (r *Runtime) ensureSandbox(ctx context.Context, p *corev1.Pod) (runtime.San
 	if err != nil {
 		return runtime.Sandbox{}, err
 	}
-	if c == nil || !c.State.Running {
+	fit, err := usable(network, p, c)
+	if err != nil {
+		return runtime.Sandbox{}, err
+	}
+	if !fit {
 		if c, err = r.replaceSandbox(ctx, p, c); err != nil {
 			return runtime.Sandbox{}, err
 		}
@@ -69,6 +73,18 @@ func (r *Runtime) ensureSandbox(ctx context.Context, p *corev1.Pod) (runtime.San
 		return runtime.Sandbox{}, err
 	}
 	return s, r.writePodFiles(p, s.IP)
+}
+
+// usable tells whether a Pod's sandbox runs, and with an address of the node's range if it has one.
+func usable(network *podnet.Network, p *corev1.Pod, c *container.InspectResponse) (bool, error) {
+	if c == nil || !c.State.Running {
+		return false, nil
+	}
+	if p.Spec.HostNetwork {
+		return true, nil
+	}
+	strange, err := network.Strange(c.ID)
+	return !strange, err
 }
 
 // openNetNS opens the network namespace that a sandbox's process is in. It is an error if the process is not the sandbox's

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 )
@@ -48,7 +49,24 @@ func (n *Network) ensureGateway() error {
 	if err := n.handle.AddrAdd(device, own); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("device %s: add address %s: %w", n.names.gateway, own, err)
 	}
-	return errors.Join(n.endRange(), n.forward(device))
+	return errors.Join(n.dropFormer(device), n.endRange(), n.forward(device))
+}
+
+// dropFormer takes the gateway's address in a range that the node had before from the device: it may be another node's by now.
+func (n *Network) dropFormer(device netlink.Link) error {
+	held, err := dump(func() ([]netlink.Addr, error) { return n.handle.AddrList(device, familyOf(n.config.Pods.Addr())) })
+	if err != nil {
+		return fmt.Errorf("list addresses of device %s: %w", n.names.gateway, err)
+	}
+	for _, a := range held {
+		if is(a.IP, gateway(n.config.Pods)) || a.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		if err := n.handle.AddrDel(device, &a); err != nil && !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return fmt.Errorf("device %s: remove address %s: %w", n.names.gateway, a.IPNet, err)
+		}
+	}
+	return nil
 }
 
 func (n *Network) makeGateway() (netlink.Link, error) {

@@ -200,6 +200,16 @@ func (n *Network) Ports() (map[string]netip.Addr, error) {
 	return ports, nil
 }
 
+// Strange tells whether a sandbox is plugged with an address that is not of the range: it was when the node had another one.
+func (n *Network) Strange(key string) (bool, error) {
+	ports, err := n.Ports()
+	if err != nil {
+		return false, err
+	}
+	address, plugged := ports[key]
+	return plugged && !n.config.Pods.Contains(address), nil
+}
+
 // Sync repairs what somebody else removed or changed: the gateway's address, links, routes, rules, and host ports of these
 // sandboxes; and drops host ports of sandboxes that are gone. It changes nothing where nothing is amiss.
 func (n *Network) Sync(ctx context.Context, ports []Port) error {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,4 +122,49 @@ func TestMTUFollowsTheUplink(t *testing.T) {
 			t.Errorf("MTU of the Pod: %+v (%v), want 1400", eth, err)
 		}
 	})
+}
+
+// A node whose range was given to another while it was away gets another one: then nothing of the former may be left on it, or it would
+// keep from the other what is for that.
+func TestANodeThatMovesToAnotherRangeLeavesTheFormer(t *testing.T) {
+	l := newLab(t)
+	m, other := l.host(t, 1), l.host(t, 1)
+	former := m.self.Pods
+	for _, of := range []*machine{m, other} {
+		check(t, of.setPeers(m, other))
+	}
+	old, _ := m.plug(t, "old")
+	m.self.Pods, other.self.Pods = netip.MustParsePrefix("10.244.77.0/24"), former
+	m.open(t)
+	other.open(t)
+	in(t, m.ns, func() {
+		if strange, err := m.Strange("old"); err != nil || !strange {
+			t.Errorf("a Pod with an address of the former range: strange %t, %v", strange, err)
+		}
+		check(t, m.Unplug(t.Context(), "old"))
+		_, err := m.Plug(t.Context(), Port{Key: "new", NetNS: old.ns})
+		check(t, err)
+		if strange, err := m.Strange("new"); err != nil || strange {
+			t.Errorf("a Pod with an address of the range: strange %t, %v", strange, err)
+		}
+	})
+	for _, of := range []*machine{m, other} {
+		check(t, of.setPeers(m, other))
+		check(t, of.sync())
+	}
+	if routes := other.run(t, "ip route show type unreachable"); !strings.Contains(routes, former.String()) {
+		t.Errorf("what no Pod has is still led to the node of before:\n%s", other.run(t, "ip route"))
+	}
+	theirs, address := other.plug(t, "theirs")
+	serve(t, theirs.ns, ":80")
+	for _, at := range []string{address.String(), gateway(former).String()} {
+		if at != address.String() {
+			serve(t, other.ns, at+":80")
+		}
+		for who, ns := range map[string]string{"the node": m.ns, "its Pod": old.ns} {
+			if ask(t, ns, at+":80") == "" {
+				t.Errorf("%s does not reach %s, of the node that has the range now", who, at)
+			}
+		}
+	}
 }

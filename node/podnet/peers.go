@@ -194,8 +194,12 @@ func (n *Network) ensureRoutes(p paths, tunnel int, present map[netip.Prefix]net
 			errs = append(errs, fmt.Errorf("route to the Pods of node %s, %s via %s: %w", path.Name, path.Pods, to.via, err))
 		}
 	}
+	own := n.config.Pods.Masked()
+	if route, ok := present[own]; ok && route.Type != syscall.RTN_UNREACHABLE { // it was another node's
+		errs = append(errs, n.handle.RouteReplace(n.rangeEnd()))
+	}
 	for prefix, route := range present {
-		if wanted[prefix] || prefix == n.config.Pods.Masked() || route.Scope == netlink.SCOPE_LINK {
+		if wanted[prefix] || prefix == own || route.Scope == netlink.SCOPE_LINK {
 			continue // the second is the end of the own range, the third leads to a port, with which it goes
 		}
 		errs = append(errs, n.removeRoute(prefix, route))

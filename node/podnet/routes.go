@@ -73,10 +73,13 @@ func (n *Network) routePort(link netlink.Link, address netip.Addr) error {
 	return nil
 }
 
+func (n *Network) rangeEnd() *netlink.Route {
+	return n.mark(netlink.Route{Dst: ipNet(n.config.Pods.Masked()), Type: syscall.RTN_UNREACHABLE})
+}
+
 // endRange says what becomes of packets for addresses that no Pod has: they do not go around by the default route.
 func (n *Network) endRange() error {
-	route := n.mark(netlink.Route{Dst: ipNet(n.config.Pods.Masked()), Type: syscall.RTN_UNREACHABLE})
-	if err := n.handle.RouteAdd(route); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := n.handle.RouteAdd(n.rangeEnd()); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("route %s: %w", n.config.Pods.Masked(), err)
 	}
 	return nil

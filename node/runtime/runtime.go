@@ -21,8 +21,8 @@ type Runtime interface {
 	// Info describes the engine and the host it runs on.
 	Info(ctx context.Context) (Info, error)
 
-	// Configure tells the runtime which addresses its Pods take. EnsureSandbox fails until it was called; calling it again with
-	// another range affects new Pods only.
+	// Configure tells the runtime which addresses its Pods take. EnsureSandbox fails until it was called. Called again with another
+	// range, a sandbox with an address that is not of it counts as one that does not run, since others have that address now.
 	Configure(ctx context.Context, network Network) error
 
 	// Pods lists all Pods this cluster's agent ever made here and has not removed, running or not.

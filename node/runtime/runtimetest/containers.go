@@ -36,7 +36,7 @@ func (f *Fake) EnsureSandbox(ctx context.Context, p *corev1.Pod) (runtime.Sandbo
 		pod = &fakePod{}
 		f.pods[p.UID] = pod
 	}
-	if pod.sandbox.Running {
+	if f.usable(pod) {
 		return pod.sandbox, nil
 	}
 	for _, c := range pod.containers {
@@ -51,6 +51,11 @@ func (f *Fake) EnsureSandbox(ctx context.Context, p *corev1.Pod) (runtime.Sandbo
 	pod.sandbox = runtime.Sandbox{UID: p.UID, ID: f.id("sandbox"), Running: true, IP: ip, Created: time.Now()}
 	f.changed(p.UID)
 	return pod.sandbox, nil
+}
+
+// usable tells whether a Pod's sandbox runs, and with an address of the range that was configured last.
+func (f *Fake) usable(p *fakePod) bool {
+	return p.sandbox.Running && (p.sandbox.IP == hostIP || !f.network.PodCIDR.IsValid() || f.network.PodCIDR.Contains(p.sandbox.IP))
 }
 
 func stored(p *corev1.Pod) *corev1.Pod {

@@ -157,6 +157,7 @@ func (f *Fake) Pods(ctx context.Context) ([]runtime.Pod, error) {
 	pods := make([]runtime.Pod, 0, len(f.pods))
 	for _, p := range f.pods {
 		pod := runtime.Pod{Pod: p.pod.DeepCopy(), Sandbox: p.sandbox}
+		pod.Sandbox.Running = f.usable(p)
 		for _, c := range p.containers {
 			pod.Containers = append(pod.Containers, c.Container)
 		}
