@@ -181,7 +181,7 @@ func TestEventsAreCountedAndLimited(t *testing.T) {
 		return r.run, func(s *sink) {
 			pod := aPod("web")
 			r.warning(pod, "app", "BackOff", "again")
-			later(time.Second)
+			later(eventsGap / 2) // not when the next are sent, or some of what follows would be of them and some not
 			for range 5 {
 				r.warning(pod, "app", "BackOff", "again")
 			}
