@@ -76,6 +76,25 @@ func openEntry(entry []byte) (entryType, []byte, error) {
 	return entryType(entry[5]), entry[6:], nil
 }
 
+// EntryName says what an entry of the log is to those who only pass it on: a batch, a part, a flip or a term, as above; else an
+// entry.
+func EntryName(entry []byte) string {
+	if len(entry) < 6 || entry[0] != entryVersion {
+		return "an entry"
+	}
+	switch entryType(entry[5]) {
+	case typeBatch:
+		return "a batch"
+	case typePart:
+		return "a part"
+	case typeFlip:
+		return "a flip"
+	case typeTerm:
+		return "a term"
+	}
+	return "an entry"
+}
+
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }

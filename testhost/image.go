@@ -37,11 +37,12 @@ func (h *Host) BinaryImage(t testing.TB, path string, names ...string) {
 }
 
 // GoBinary builds the main package at importPath (or ./relative to the test's directory) as a static program and returns its
-// path. Its flags are those of `make build`, so that both share what is compiled.
-func GoBinary(t testing.TB, importPath string) string {
+// path. Its flags are those of `make build`, so that both share what is compiled, and what else is given.
+func GoBinary(t testing.TB, importPath string, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "app")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, importPath)
+	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w", "-o", path}, flags...)
+	cmd := exec.Command("go", append(args, importPath)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build %s: %v\n%s", importPath, err, out)

@@ -83,7 +83,7 @@ func newCluster(t testing.TB, n int, bin, dir string, seed uint64) *cluster {
 }
 
 func (c *cluster) newServer(host *testhost.Host, name, bin string) *server {
-	s := &server{name: name, host: host, bin: bin, address: host.IP.String() + port, log: filepath.Join(c.dir, name+".log")}
+	s := &server{name: name, host: host, bin: bin, address: host.IP.String() + port, log: filepath.Join(c.dir, name+".log"), orders: filepath.Join(c.dir, name+".orders")}
 	c.must(s.mount())
 	repo := filepath.Join(filepath.Dir(host.Dir), "1", "repo")
 	s.args = []string{"server", "--name", name, "--repo", repo, "--data-dir", s.data, "--listen", s.address, "--advertise", s.address}

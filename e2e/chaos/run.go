@@ -60,6 +60,20 @@ func KillLeaders(t testing.TB, o Options, kills int) int {
 	return len(s.took)
 }
 
+// TakeSteps has something happen to a server at each instant of bringing a commit into force and of handing over, in an order
+// that the seed decides and as far as there is time, and fails the test as KillLeaders does. It returns how many instants were met.
+func TakeSteps(t testing.TB, o Options) int {
+	t.Helper()
+	c, steps, taken := newAttended(t, o), Steps(o.Seed), 0
+	c.attend(o, func(ctx context.Context) (err error) {
+		taken, err = c.takeSteps(ctx, steps)
+		return err
+	})
+	t.Logf("%d steps taken, there are %d", taken, len(steps))
+	c.check(errors.Join(c.verdict(), c.history.Adjacent()))
+	return taken
+}
+
 // newAttended makes a cluster whose logs and record are kept if the test fails.
 func newAttended(t testing.TB, o Options) *cluster {
 	t.Helper()
@@ -73,7 +87,7 @@ func newAttended(t testing.TB, o Options) *cluster {
 			os.RemoveAll(dir)
 		}
 	})
-	return newCluster(t, o.Servers, testhost.GoBinary(t, program), dir, o.Seed)
+	return newCluster(t, o.Servers, testhost.GoBinary(t, program, "-tags", "chaos"), dir, o.Seed)
 }
 
 // attend has clients look on while something is done for a time, and until all is well again afterwards.
@@ -190,5 +204,10 @@ func (c *cluster) killMidway(leader *server, dice *rand.Rand, s *struck) error {
 	if err := leader.start(); err != nil {
 		return err
 	}
-	return wait(soon(), "the killed leader is back", func() error { return c.shows(leader, generation) })
+	for _, s := range c.servers {
+		if err := wait(soon(), "all servers show the commit", func() error { return c.shows(s, generation) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -30,17 +30,23 @@ func options(servers int, share time.Duration) Options {
 	return Options{Servers: servers, Seed: *seed, For: *duration * share / 100}
 }
 
-func TestThreeServers(t *testing.T) { Run(t, options(3, 40)) }
+func TestThreeServers(t *testing.T) { Run(t, options(3, 35)) }
 
-func TestFiveServers(t *testing.T) { Run(t, options(5, 30)) }
+func TestFiveServers(t *testing.T) { Run(t, options(5, 25)) }
 
 func TestLeadersKilledDuringActivations(t *testing.T) {
-	o, most := options(3, 30), math.MaxInt
+	o, most := options(3, 20), math.MaxInt
 	if *kills > 0 {
 		o.For, most = ample, *kills
 	}
 	if KillLeaders(t, o, most) == 0 {
 		t.Error("there was no time to kill a leader")
+	}
+}
+
+func TestStepsOfAnActivationAndAHandOver(t *testing.T) {
+	if TakeSteps(t, options(3, 20)) == 0 {
+		t.Error("there was no time for a step")
 	}
 }
 

@@ -34,6 +34,7 @@ type server struct {
 	address string
 	data    string
 	log     string // path
+	orders  string // path: what it is to do to itself, see Step
 
 	mu     sync.Mutex
 	proc   *exec.Cmd     // nil while it does not run; guarded by mu
@@ -56,6 +57,7 @@ func (s *server) start() error {
 	defer out.Close()
 	proc := s.host.Command(context.Background(), s.bin, s.args...)
 	proc.Stdout, proc.Stderr = out, out
+	proc.Env = append(os.Environ(), orderVariable+"="+s.orders)
 	if err := proc.Start(); err != nil {
 		return fmt.Errorf("start server %s: %w", s.name, err)
 	}
@@ -95,7 +97,7 @@ func (s *server) lastWords() string {
 // end sends the process a signal that ends it, and waits until it has.
 func (s *server) end(signal syscall.Signal) error {
 	s.mu.Lock()
-	proc, ended := s.proc, s.ended
+	proc := s.proc
 	s.asked = true
 	s.mu.Unlock()
 	if proc == nil {
@@ -104,11 +106,22 @@ func (s *server) end(signal syscall.Signal) error {
 	if err := proc.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("end server %s: %w", s.name, err)
 	}
+	return s.awaitEnd(signal.String())
+}
+
+// awaitEnd waits until the process has ended.
+func (s *server) awaitEnd(why string) error {
+	s.mu.Lock()
+	proc, ended := s.proc, s.ended
+	s.mu.Unlock()
+	if proc == nil {
+		return nil
+	}
 	select {
 	case <-ended:
 		return nil
 	case <-time.After(stopping):
-		return fmt.Errorf("server %s has not ended %s after %s", s.name, stopping, signal)
+		return fmt.Errorf("server %s has not ended %s after %s", s.name, stopping, why)
 	}
 }
 

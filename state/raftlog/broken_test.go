@@ -37,7 +37,7 @@ func diskError() error { return syscall.EIO }
 // A server ends at the first error of its disk, whatever it was doing; the others go on, and once it is started again on a
 // disk that works, it is one of them.
 func TestADiskErrorAtAnyStepEndsTheServerAndNoOther(t *testing.T) {
-	for doing, leads := range map[string]bool{appending: true, trimming: true, "save the term": false, "save the vote": false} {
+	for doing, leads := range map[string]bool{"append a batch": true, trimming: true, "save the term": false, "save the vote": false} {
 		for _, when := range []string{"before ", "after "} {
 			t.Run(when+doing, func(t *testing.T) {
 				members, network := three(t)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"github.com/mainstay-cluster/mainstay/state"
 )
 
 const (
@@ -112,12 +114,20 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 	for i, log := range logs {
 		kept[i] = sealed(log)
 	}
-	if err := d.judge(appending, d.moments.around(appending, func() error { return d.BoltStore.StoreLogs(kept) })); err != nil {
+	if err := d.judge(appending, d.moments.around("append "+nameOf(logs), func() error { return d.BoltStore.StoreLogs(kept) })); err != nil {
 		return err
 	}
 	d.written()
 	d.identity.reached(logs[len(logs)-1].Index)
 	return nil
+}
+
+// nameOf says what is the last of logs: the one that makes those before it matter.
+func nameOf(logs []*raft.Log) string {
+	if last := logs[len(logs)-1]; last.Type == raft.LogCommand {
+		return state.EntryName(last.Data)
+	}
+	return "an entry of raft's own"
 }
 
 // GetLog implements raft.LogStore.

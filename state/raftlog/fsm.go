@@ -34,7 +34,7 @@ func newFSM(store *state.Store, f *failure, every int64) *fsm {
 // Apply implements raft.FSM. An entry that the store cannot read ends this server; it is never skipped.
 func (f *fsm) Apply(entry *raft.Log) any {
 	var results []error
-	err := f.moments.around("apply an entry", func() (err error) {
+	err := f.moments.around("apply "+state.EntryName(entry.Data), func() (err error) {
 		results, err = f.apply(entry)
 		return err
 	})

@@ -39,10 +39,11 @@ func pointToDieAt() func(string) error {
 	}
 }
 
-// points are what happens to the disk of a server that leads, and how often it is let happen: entries are those of the new
-// term first, then the staged parts of a transaction and the one that makes them take effect, and again.
+// points are what happens to the disk of a server that leads, and how often it is let happen: a transaction is two staged parts
+// and the flip that makes them take effect.
 var points = map[string]int{
-	"append to the log": 8, "apply an entry": 7, "save the term": 2, "save the vote": 1,
+	"append an entry of raft's own": 2, "append a term": 1, "append a part": 4, "append a flip": 2,
+	"apply a term": 1, "apply a part": 4, "apply a flip": 2, "save the term": 2, "save the vote": 1,
 	"write a snapshot": 1, "finish a snapshot": 1, "seal a snapshot": 1, "trim the log": 1,
 }
 

@@ -88,6 +88,9 @@ func Open(cfg Config) (*Log, error) {
 	if err := cfg.Store.View().Persist(&empty); err != nil {
 		return nil, fmt.Errorf("look at the store: %w", err)
 	}
+	if cfg.moments == nil {
+		cfg.moments = fromOutside()
+	}
 	peers := transport(cfg)
 	l, err := open(cfg, peers)
 	var broken *damage

@@ -103,8 +103,6 @@ func TestBadHistoriesAreFound(t *testing.T) {
 		"one version, two states":           {func(h *History) { h.Reads[3].Version = 12 }, (*History).Ordered, versions},
 		"one version, two sets":             {func(h *History) { h.Reads[3].Parts, h.Reads[3].Version = whole(1, 1), 12 }, (*History).Ordered, "different objects"},
 		"a lost token":                      {func(h *History) { h.Final[1].Tokens = nil }, (*History).Kept, "server s2 does not know it"},
-		"neither k nor k+1":                 {func(h *History) { h.Pushes[2].Parts, h.Reads[5].Parts = 1, whole(1, 2) }, (*History).Adjacent, "k or k+1"},
-		"k+1 before its time":               {func(h *History) { h.Reads[0].Parts = whole(3, 1) }, (*History).Adjacent, "k or k+1"},
 		"an event twice":                    {func(h *History) { repeat(h, 1) }, (*History).Watched, watches},
 		"an event late":                     {func(h *History) { swap(h, 0, 1) }, (*History).Watched, "after version 12"},
 		"an event never":                    {func(h *History) { drop(h, 1) }, (*History).Watched, "never told MODIFIED part-1 of version 12"},
@@ -123,6 +121,38 @@ func TestBadHistoriesAreFound(t *testing.T) {
 			}
 			tc.spoil(h)
 			if err := tc.judge(h); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("the verdict is %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// TestNeitherKNorKPlusOneIsFound is about runs that push a commit once every server shows the one before.
+func TestNeitherKNorKPlusOneIsFound(t *testing.T) {
+	prompt := func() *History {
+		h := good()
+		h.Reads[3].Began, h.Reads[3].Ended = 2*second, 3*second
+		return h
+	}
+	if err := prompt().Adjacent(); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		spoil func(h *History)
+		want  string
+	}{
+		"one too old":                  {func(h *History) { h.Reads[5].Parts = whole(1, 2) }, "generation 1, not of one of 2 to 3"},
+		"one object too old":           {func(h *History) { h.Reads[5].Parts["part-1"] = 1 }, "part-1 of generation 1"},
+		"one too new":                  {func(h *History) { h.Reads[0].Parts = whole(3, 1) }, "generation 3, not of one of 0 to 1"},
+		"one too old on one that lags": {func(h *History) { h.Reads[3] = good().Reads[3] }, "local list of s3"},
+		"back again": {func(h *History) {
+			h.Reads[4].Began, h.Reads[4].Ended, h.Reads[4].Parts = 9*second, 10*second, whole(1, 2)
+		}, "at least list of s3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := prompt()
+			tc.spoil(h)
+			if err := h.Adjacent(); err == nil || !strings.Contains(err.Error(), "k or k+1") || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("the verdict is %v, want %q", err, tc.want)
 			}
 		})

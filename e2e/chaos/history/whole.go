@@ -94,15 +94,12 @@ func (r *Read) String() string {
 	return fmt.Sprintf("%s %s of %s by %s from %s to %s at version %d", r.Level, what, r.Server, r.Client, r.Began, r.Ended, r.Version)
 }
 
-// Adjacent says where an answer about what holds now shows anything but the last commit pushed or the one before. It is for
-// runs that push a commit only once the one before was seen.
+// Adjacent says where an answer of any server shows anything but the last commit pushed or the one before. It is for runs that
+// push a commit only once every server shows the one before.
 func (h *History) Adjacent() error {
 	v := violations{promise: "the active revision is always k or k+1"}
 	for i := range h.Reads {
 		r := &h.Reads[i]
-		if r.Level != Linear {
-			continue
-		}
 		oldest, newest := 0, 0
 		for _, p := range h.Pushes {
 			if p.Began <= r.Began {
@@ -112,8 +109,10 @@ func (h *History) Adjacent() error {
 				newest = p.Generation
 			}
 		}
-		if n := r.Generation(); n < oldest || n > newest {
-			v.add("%s: generation %d, not one of %d to %d", r, n, max(0, oldest), newest)
+		for name, n := range r.Parts {
+			if n < oldest || n > newest {
+				v.add("%s: %s of generation %d, not of one of %d to %d", r, name, n, max(0, oldest), newest)
+			}
 		}
 	}
 	return v.err()
