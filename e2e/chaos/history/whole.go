@@ -112,6 +112,7 @@ func (h *History) Adjacent() error {
 		for name, n := range r.Parts {
 			if n < oldest || n > newest {
 				v.add("%s: %s of generation %d, not of one of %d to %d", r, name, n, max(0, oldest), newest)
+				break // the next answer tells more than the next object
 			}
 		}
 	}
