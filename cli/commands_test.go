@@ -273,6 +273,28 @@ func TestNoClusterHere(t *testing.T) {
 	}
 }
 
+// What is wrong whatever the cluster says is told before anybody needs to have one.
+func TestASlipIsToldBeforeTheClusterIsLookedFor(t *testing.T) {
+	t.Setenv("MAINSTAY_DATA_DIR", t.TempDir()) // no cluster here
+	repository(t, map[string]string{"a.yaml": configMap("a", "b")})
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"plan of no directory":   {[]string{"plan", "--path", "x", "/nowhere"}, "there is no directory /nowhere"},
+		"plan of no commit":      {[]string{"plan", "nowhere"}, `"nowhere" is neither a directory nor a commit of the repository here`},
+		"wait for no commit":     {[]string{"wait", "--commit", "zz"}, `"zz" names no commit of the repository here`},
+		"wait for less than 0s":  {[]string{"wait", "--timeout", "-1s"}, "--timeout cannot be negative; 0 is for ever"},
+		"a commit that there is": {[]string{"wait", "--commit", "HEAD"}, "no cluster here"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := run(t, tc.args...); got.code != 2 || !strings.HasPrefix(got.err, "error: "+tc.want) {
+				t.Errorf("code %d, stderr %q, want %q", got.code, got.err, tc.want)
+			}
+		})
+	}
+}
+
 func mustRead(t *testing.T, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,6 +76,10 @@ type planned struct {
 
 func (o *planOptions) run(cmd *cobra.Command, arg string) error {
 	ctx := cmd.Context()
+	at, err := find(arg) // before the cluster is asked: a slip here is not about the cluster
+	if err != nil {
+		return err
+	}
 	c, err := o.open()
 	if err != nil {
 		return err
@@ -83,7 +88,7 @@ func (o *planOptions) run(cmd *cobra.Command, arg string) error {
 	if err != nil {
 		return err
 	}
-	what, err := o.find(arg, cluster.Status.Path)
+	what, err := at(o.where(cluster.Status.Path))
 	if err != nil {
 		return err
 	}
@@ -106,23 +111,27 @@ func (o *planOptions) run(cmd *cobra.Command, arg string) error {
 // errRejected ends a plan whose problems have been printed.
 var errRejected = errors.New("a cluster would reject this")
 
-// find finds the manifests that arg means, in clusterPath of the repository unless --path says otherwise.
-func (o *planOptions) find(arg, clusterPath string) (planned, error) {
-	where := clusterPath
-	if o.path != "" {
-		where = o.path
-	}
-	where = strings.Trim(path.Clean("/"+filepath.ToSlash(where)), "/")
+// where is the directory of the repository that holds the manifests, "" for its root: clusterPath unless --path says otherwise.
+func (o *planOptions) where(clusterPath string) string {
+	where := cmp.Or(o.path, clusterPath)
+	return strings.Trim(path.Clean("/"+filepath.ToSlash(where)), "/")
+}
+
+// find finds what arg means. What it returns takes the manifests from there, once it is known which directory of the repository
+// holds them.
+func find(arg string) (func(where string) (planned, error), error) {
 	switch {
 	case arg == "":
-		return findWorktree(where)
+		return findWorktree, nil
 	case isDirectory(arg):
-		tree, err := worktree(arg, "")
-		return planned{tree: tree, title: "the files in " + arg}, err
+		return func(string) (planned, error) {
+			tree, err := worktree(arg, "")
+			return planned{tree: tree, title: "the files in " + arg}, err
+		}, nil
 	case strings.HasPrefix(arg, "/") || strings.HasPrefix(arg, "."):
-		return planned{}, fmt.Errorf("there is no directory %s", arg) // no commit is called like that
+		return nil, fmt.Errorf("there is no directory %s", arg) // no commit is called like that
 	}
-	return findCommit(arg, where)
+	return findCommit(arg)
 }
 
 // findWorktree takes the worktree around the current directory, or just the directory if it is in none.
@@ -146,26 +155,25 @@ func findWorktree(where string) (planned, error) {
 	return planned{tree: tree, title: title}, err
 }
 
-func findCommit(ref, where string) (planned, error) {
+func findCommit(ref string) (func(where string) (planned, error), error) {
 	repo, err := openRepository()
 	if err != nil {
-		return planned{}, fmt.Errorf("%q is no directory, and %w", ref, err)
+		return nil, fmt.Errorf("%q is no directory, and %w", ref, err)
 	}
 	hash, err := resolve(repo, ref)
 	if errors.Is(err, plumbing.ErrReferenceNotFound) {
-		return planned{}, advice{fmt.Sprintf("%q is neither a directory nor a commit of the repository here", ref), err}
+		return nil, advice{fmt.Sprintf("%q is neither a directory nor a commit of the repository here", ref), err}
 	}
 	if err != nil {
-		return planned{}, fmt.Errorf("%q is no directory, and %w", ref, err)
+		return nil, fmt.Errorf("%q is no directory, and %w", ref, err)
 	}
-	tree, err := load.Git(repo.Storer, hash, where)
-	if errors.Is(err, load.ErrNoPath) {
-		return planned{}, fmt.Errorf("%s has no directory %q, which the cluster reads; --path names another", ref, where)
-	}
-	if err != nil {
-		return planned{}, err
-	}
-	return planned{tree: tree, title: commitTitle(repo, hash), commit: &hash}, nil
+	return func(where string) (planned, error) {
+		tree, err := load.Git(repo.Storer, hash, where)
+		if errors.Is(err, load.ErrNoPath) {
+			return planned{}, fmt.Errorf("%s has no directory %q, which the cluster reads; --path names another", ref, where)
+		}
+		return planned{tree: tree, title: commitTitle(repo, hash), commit: &hash}, err
+	}, nil
 }
 
 func commitTitle(repo *git.Repository, hash plumbing.Hash) string {

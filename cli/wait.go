@@ -54,17 +54,22 @@ knows it now. Exits with
 }
 
 func (o *waitOptions) run(cmd *cobra.Command) error {
+	if o.timeout < 0 {
+		return errors.New("--timeout cannot be negative; 0 is for ever")
+	}
+	hash, err := o.hash()
+	if err != nil {
+		return err
+	}
 	c, err := o.open()
 	if err != nil {
 		return err
 	}
-	if o.timeout < 0 {
-		return errors.New("--timeout cannot be negative; 0 is for ever")
-	}
 	ctx := cmd.Context()
-	hash, err := o.hash(ctx, c)
-	if err != nil {
-		return err
+	if hash == "" {
+		if hash, err = headOfCluster(ctx, c); err != nil {
+			return err
+		}
 	}
 	if o.timeout > 0 {
 		var cancel context.CancelFunc
@@ -90,16 +95,21 @@ var (
 	hashPattern = regexp.MustCompile(`^[0-9a-fA-F]{4,64}$`)
 )
 
-// hash makes a hash, perhaps only the beginning of one, of what the user typed, or of where the branch stands. What stands here
-// comes before what the cluster knows: just after a push, that may still be the commit before.
-func (o *waitOptions) hash(ctx context.Context, c *client) (string, error) {
+// hash makes a hash, perhaps only the beginning of one, of what the user typed, or of where the branch stands here. It is "" if
+// that is for the cluster to say. What stands here comes first: just after a push, the cluster may still know the commit before.
+func (o *waitOptions) hash() (string, error) {
 	if hashPattern.MatchString(o.commit) {
 		return strings.ToLower(o.commit), nil
 	}
 	hash, err := resolveRef(cmp.Or(o.commit, "HEAD"))
-	if o.commit != "" || !errors.Is(err, git.ErrRepositoryNotExists) {
-		return hash, err
+	if o.commit == "" && errors.Is(err, git.ErrRepositoryNotExists) {
+		return "", nil
 	}
+	return hash, err
+}
+
+// headOfCluster is the head of the branch as the cluster knows it.
+func headOfCluster(ctx context.Context, c *client) (string, error) {
 	cluster, err := clusterOf(ctx, c, nil)
 	if err == nil && cluster.Status.Head == "" {
 		err = errors.New("the cluster has not seen any commit yet: say which to wait for by --commit COMMIT; `mainstay status` says more")
