@@ -75,8 +75,8 @@ func Execute(ctx context.Context, root *cobra.Command, args []string) int {
 	if err != nil && ctx.Err() != nil {
 		return exitInterrupt
 	}
-	if _, _, unknown := root.Find(args); err != nil && unknown != nil {
-		err = noCommand(root, unknown)
+	if word, unknown := unknownCommand(root, args); err != nil && unknown {
+		err = noCommand(root, word)
 	}
 	return report(cmd.ErrOrStderr(), err)
 }
@@ -101,25 +101,55 @@ func usageError(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%w\nSee `%s --help`", plainFlagError(err), cmd.CommandPath())
 }
 
-// NoArgs is for commands that take flags alone.
+// NoArgs is for commands that take flags alone. With commands below it, a word is taken for one of those.
 func NoArgs(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		return nil
+	case cmd.HasAvailableSubCommands():
+		return noCommand(cmd, args[0])
 	}
 	return usageError(cmd, fmt.Errorf("`%s` takes no arguments, but was given %q", cmd.CommandPath(), args[0]))
 }
 
-// noCommand says in one line what cobra says in several; unknown is what it said.
-func noCommand(root *cobra.Command, unknown error) error {
-	var word string
-	if _, err := fmt.Sscanf(unknown.Error(), "unknown command %q", &word); err != nil {
-		return unknown
+// OneArg is for commands that take one argument; what says which, such as "the ID of a token".
+func OneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError(cmd, fmt.Errorf("`%s` takes one argument, %s, not %d", cmd.CommandPath(), what, len(args)))
+		}
+		return nil
 	}
-	text := fmt.Sprintf("no command %q", word)
-	if near := root.SuggestionsFor(word); len(near) > 0 {
-		return advice{fmt.Sprintf("%s; did you mean %s?", text, strings.Join(near, " or ")), unknown}
+}
+
+// AtMostOneArg is for commands that take one argument or none; what says which.
+func AtMostOneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usageError(cmd, fmt.Errorf("`%s` takes at most one argument, %s, not %d", cmd.CommandPath(), what, len(args)))
+		}
+		return nil
 	}
-	return advice{fmt.Sprintf("%s; `%s --help` lists them", text, root.CommandPath()), unknown}
+}
+
+// unknownCommand returns the word of args that should be one of root's commands and is none.
+func unknownCommand(root *cobra.Command, args []string) (word string, unknown bool) {
+	_, _, err := root.Find(args)
+	if err == nil {
+		return "", false
+	}
+	_, err = fmt.Sscanf(err.Error(), "unknown command %q", &word)
+	return word, err == nil
+}
+
+// noCommand says in one line that parent has no command of that name, which cobra says in several.
+func noCommand(parent *cobra.Command, word string) error {
+	below := strings.TrimPrefix(parent.CommandPath()+" ", parent.Root().Name()+" ")
+	parent.SuggestionsMinimumDistance = 2 // of letters: cobra's own default, which it sets only where it suggests by itself
+	if near := parent.SuggestionsFor(word); len(near) > 0 {
+		return fmt.Errorf("no command %q; did you mean %s?", below+word, strings.Join(near, " or "))
+	}
+	return fmt.Errorf("no command %q; `%s --help` lists them", below+word, parent.CommandPath())
 }
 
 // plainFlagError says what a flag's value must be, where the flag's parser speaks of its own insides.

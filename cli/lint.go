@@ -28,7 +28,7 @@ Exits with 0 if a cluster would accept the manifests, with 1 if it would reject 
 		Example: `  mainstay lint
   mainstay lint deploy/production
   mainstay lint -o json | jq -r '.problems[].path' | sort -u`,
-		Args: atMostOne("lint checks one directory"),
+		Args: AtMostOneArg("the directory to check"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, append(args, ".")[0]) },
 	}
 	o.output = addOutput(cmd)
@@ -77,14 +77,4 @@ func (o *lintOptions) print(cmd *cobra.Command, report LintReport) error {
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s %s in %s, no problems\n", paint(cmd.ErrOrStderr(), green, "✓"), plural(report.Objects, "object"), plural(report.Files, "file"))
 	return nil
-}
-
-// atMostOne wants no or one argument and otherwise says hint.
-func atMostOne(hint string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > 1 {
-			return usageError(cmd, fmt.Errorf("%s, but there are %d arguments", hint, len(args)))
-		}
-		return nil
-	}
 }

@@ -43,7 +43,7 @@ func TestLintErrors(t *testing.T) {
 	}{
 		"no directory":  {[]string{"testdata/none"}, "there is no directory testdata/none"},
 		"a file":        {[]string{"testdata/lint/good/web.yaml"}, "not a directory"},
-		"two arguments": {[]string{"a", "b"}, "but there are 2 arguments"},
+		"two arguments": {[]string{"a", "b"}, "`mainstay lint` takes at most one argument, the directory to check, not 2"},
 	} {
 		if got := run(t, append([]string{"lint"}, tc.args...)...); got.code != 2 || !strings.Contains(got.err, tc.want) {
 			t.Errorf("%s: code %d, stderr %q, want %q", name, got.code, got.err, tc.want)

@@ -58,7 +58,7 @@ Exits with 0 if nothing would change, with 1 if something would, with 2 if it wo
 
 // planArgs is asked before the environment and --config set flags: a --path meant for other commands does not stand in a PATH's way.
 func planArgs(cmd *cobra.Command, args []string) error {
-	if err := atMostOne("plan takes one REF or PATH")(cmd, args); err != nil {
+	if err := AtMostOneArg("a REF or a PATH")(cmd, args); err != nil {
 		return err
 	}
 	if len(args) == 1 && cmd.Flags().Changed("path") && isDirectory(args[0]) {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/mainstay-cluster/mainstay/cli"
 	"github.com/mainstay-cluster/mainstay/server"
@@ -42,10 +41,6 @@ Run it on a server, as root or as the user the server runs as.`,
 	return cmd
 }
 
-func addAdminFlag(f *pflag.FlagSet, admin *server.Admin) {
-	f.StringVar(&admin.DataDir, "data-dir", cli.DefaultDataDir(), "the server's data directory")
-}
-
 func caStatusCommand() *cobra.Command {
 	var admin server.Admin
 	cmd := &cobra.Command{
@@ -55,7 +50,7 @@ func caStatusCommand() *cobra.Command {
   mainstay ca status -o json`,
 		Args: cli.NoArgs,
 	}
-	addAdminFlag(cmd.Flags(), &admin)
+	onServer(cmd.Flags(), &admin)
 	output := cli.AddOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		status, err := admin.Authority(cmd.Context())
@@ -82,7 +77,7 @@ func caRotateCommand() *cobra.Command {
 			return printAuthority(cmd.OutOrStdout(), status, time.Now())
 		},
 	}
-	addAdminFlag(cmd.Flags(), &admin)
+	onServer(cmd.Flags(), &admin)
 	return cmd
 }
 
@@ -103,7 +98,7 @@ func caFinishCommand() *cobra.Command {
 			return printAuthority(cmd.OutOrStdout(), status, time.Now())
 		},
 	}
-	addAdminFlag(cmd.Flags(), &admin)
+	onServer(cmd.Flags(), &admin)
 	cmd.Flags().StringSliceVar(&leave, "leave-behind", nil, "`NAME` of nodes and servers that may be cut off: a node joins again by a new token, a server is removed and joins again")
 	return cmd
 }

@@ -30,7 +30,13 @@ var refused = []struct {
 	{"token without a server", []string{"token", "create", "--role", "agent"}, "no server runs here"},
 	{"tokens without a server", []string{"token", "list"}, "no server runs here"},
 	{"revoking without a server", []string{"token", "revoke", "abc"}, "no server runs here"},
-	{"revoking nothing", []string{"token", "revoke"}, "arg"},
+	{"revoking nothing", []string{"token", "revoke"}, "`mainstay token revoke` takes one argument, the ID of a token, not 0"},
+	{"saving twice", []string{"snapshot", "save", "a", "b"}, "takes one argument, the FILE of the snapshot, not 2"},
+	{"handing over to two", []string{"server", "transfer", "a", "b"}, "takes at most one argument, the NAME of a server, not 2"},
+	{"a slip in a command", []string{"token", "lsit"}, `no command "token lsit"; did you mean list?`},
+	{"a slip in a command that runs", []string{"server", "ilst"}, `no command "server ilst"; did you mean list?`},
+	{"no such command", []string{"ca", "nonsense"}, "no command \"ca nonsense\"; `mainstay ca --help` lists them"},
+	{"tokens in a form that is none", []string{"token", "list", "-o", "wide"}, "the formats are json, yaml"},
 }
 
 // What cannot work is refused before anything is made, with the exit code of an error and a word on what to do.

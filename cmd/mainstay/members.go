@@ -8,14 +8,15 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mainstay-cluster/mainstay/cli"
 	"github.com/mainstay-cluster/mainstay/server"
 )
 
 // onServer adds the flag that says which server of this machine is meant.
-func onServer(cmd *cobra.Command, admin *server.Admin) {
-	cmd.Flags().StringVar(&admin.DataDir, "data-dir", cli.DefaultDataDir(), "the server's data directory")
+func onServer(f *pflag.FlagSet, admin *server.Admin) {
+	f.StringVar(&admin.DataDir, "data-dir", cli.DefaultDataDir(), "the server's data directory")
 }
 
 func serverListCommand() *cobra.Command {
@@ -32,7 +33,7 @@ LAG counts the entries of the log that a server lacks. A Pending server was let 
 		Args: cli.NoArgs,
 	}
 	output := cli.AddOutput(cmd)
-	onServer(cmd, &admin)
+	onServer(cmd.Flags(), &admin)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		list, err := admin.Servers(cmd.Context())
 		if err != nil {
@@ -90,7 +91,7 @@ server again, empty the directory and join anew. Run it on any server that stays
 It is refused if the servers that answer would not be a majority of those left, and for the server that leads: hand over
 first, by "mainstay server transfer".`,
 		Example: `  mainstay server remove control-2-r5k0e`,
-		Args:    cobra.ExactArgs(1),
+		Args:    cli.OneArg("the NAME of a server"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := admin.RemoveServer(cmd.Context(), args[0]); err != nil {
 				return err
@@ -99,7 +100,7 @@ first, by "mainstay server transfer".`,
 			return nil
 		},
 	}
-	onServer(cmd, &admin)
+	onServer(cmd.Flags(), &admin)
 	return cmd
 }
 
@@ -112,7 +113,7 @@ func serverTransferCommand() *cobra.Command {
 is stopped in good order hands over by itself. Run it on any server, as root or as the user the server runs as.`,
 		Example: `  mainstay server transfer
   mainstay server transfer control-2-r5k0e`,
-		Args: cobra.MaximumNArgs(1),
+		Args: cli.AtMostOneArg("the NAME of a server"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			to := ""
 			if len(args) > 0 {
@@ -125,7 +126,7 @@ is stopped in good order hands over by itself. Run it on any server, as root or 
 			return nil
 		},
 	}
-	onServer(cmd, &admin)
+	onServer(cmd.Flags(), &admin)
 	return cmd
 }
 
@@ -147,9 +148,9 @@ must not run again on their data: they are told so where they reach this one, bu
   mainstay server recover --give-up-the-others       then start the server as before`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			step, advice := server.SurveyServers, "Nothing was changed. To go on with this server alone: mainstay server recover --give-up-the-others"
+			step := server.SurveyServers
 			if sure {
-				step, advice = server.Recover, "Recovered. Start this server as before; on the machines of the others (%s), move the data directories away, and have them join anew."
+				step = server.Recover
 			}
 			found, err := step(cmd.Context(), dataDir, slog.New(slog.DiscardHandler))
 			if len(found.Members) > 0 {
@@ -159,7 +160,12 @@ must not run again on their data: they are told so where they reach this one, bu
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), strings.Replace(advice, "%s", strings.Join(found.Lost(), ", "), 1))
+			next := "Nothing was changed. To go on with this server alone: mainstay server recover --give-up-the-others"
+			if sure {
+				next = fmt.Sprintf("Recovered. Start this server as before; on the machines of the others (%s), move the data directories away, "+
+					"and have them join anew.", strings.Join(found.Lost(), ", "))
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), next)
 			return nil
 		},
 	}

@@ -21,9 +21,8 @@ Exit codes: 0 fine, 1 a negative answer (differences, rejected, failed, not foun
   mainstay status                   what the branch says, what runs, what lies between them
   mainstay plan                     what the files here would change
   mainstay wait                     until what was pushed runs`,
-		Version:                    cli.Build().Version,
-		SuggestionsMinimumDistance: 2,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version: cli.Build().Version,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddGroup(cli.Groups()...)
 	cli.AddConfigFlag(cmd)

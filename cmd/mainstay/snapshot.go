@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -59,7 +60,7 @@ func snapshotSaveCommand() *cobra.Command {
 name: FILE is the old one or a whole new one, whatever happens. Run it on a server, as root or as the user the server runs as.`,
 		Example: `  mainstay snapshot save /backup/prod.mainstay
   mainstay snapshot save "/backup/prod-$(date +%F).mainstay"`,
-		Args: cobra.ExactArgs(1),
+		Args: cli.OneArg("the FILE of the snapshot"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			saved, err := admin.SaveSnapshot(cmd.Context(), args[0])
 			if err != nil {
@@ -70,7 +71,7 @@ name: FILE is the old one or a whole new one, whatever happens. Run it on a serv
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&admin.DataDir, "data-dir", cli.DefaultDataDir(), "the server's data directory")
+	onServer(cmd.Flags(), &admin)
 	return cmd
 }
 
@@ -80,7 +81,7 @@ func snapshotInspectCommand() *cobra.Command {
 		Short: "Check every byte of a snapshot and show what is in it; never a secret",
 		Example: `  mainstay snapshot inspect /backup/prod.mainstay
   mainstay snapshot inspect /backup/prod.mainstay -o json`,
-		Args: cobra.ExactArgs(1),
+		Args: cli.OneArg("the FILE of the snapshot"),
 	}
 	output := cli.AddOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -106,7 +107,7 @@ type contents struct {
 func (c contents) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "Cluster:\t%s\nSaved:\t%s by Mainstay %s\nVersion:\t%d (log index %d)\n", c.Cluster, c.Created.Format(time.RFC3339), c.Mainstay, c.Version, c.Index)
-	fmt.Fprintf(w, "Repository:\t%s %s %s\nRevision:\t%s\nSize:\t%d bytes, whole\n", c.Repo, c.Branch, c.Path, c.Revision, c.Size)
+	fmt.Fprintf(w, "Repository:\t%s\nRevision:\t%s\nSize:\t%d bytes, whole\n", strings.TrimSpace(c.Repo+" "+c.Branch+" "+c.Path), c.Revision, c.Size)
 	for i, kind := range slices.Sorted(maps.Keys(c.Objects)) {
 		fmt.Fprintf(w, "%s\t%d %s\n", onFirst(i, "Objects:"), c.Objects[kind], kind)
 	}
@@ -141,7 +142,7 @@ never run again.`,
 		Example: `  mainstay snapshot restore /backup/prod.mainstay
   mainstay snapshot restore /backup/prod.mainstay --data-dir /srv/mainstay
   mainstay up --repo /srv/deploy --data-dir /srv/mainstay`,
-		Args: cobra.ExactArgs(1),
+		Args: cli.OneArg("the FILE of the snapshot"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, err := server.Restore(cmd.Context(), args[0], dataDir, slog.New(slog.DiscardHandler))
 			if err != nil {

@@ -35,7 +35,7 @@ hands over the cluster's authority: who holds it can be anybody in the cluster. 
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var admin server.Admin
-	cmd.PersistentFlags().StringVar(&admin.DataDir, "data-dir", cli.DefaultDataDir(), "the server's data directory")
+	onServer(cmd.PersistentFlags(), &admin)
 	cmd.AddCommand(tokenCreateCommand(&admin), tokenListCommand(&admin), tokenRevokeCommand(&admin))
 	return cmd
 }
@@ -49,7 +49,7 @@ func tokenCreateCommand(admin *server.Admin) *cobra.Command {
   TOKEN=$(mainstay token create --role agent --once)`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if wanted.Role != "agent" && wanted.Role != "server" {
+			if joinsBy[wanted.Role] == "" {
 				return errors.New("say what the token is for: --role agent or --role server")
 			}
 			token, err := admin.CreateToken(cmd.Context(), wanted)
@@ -57,8 +57,8 @@ func tokenCreateCommand(admin *server.Admin) *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), token)
-			if hint := cmd.ErrOrStderr(); wanted.Role == "agent" && isTerminal(hint) {
-				fmt.Fprintln(hint, "# on the machine that is to join:  mainstay agent --server HOST:7443 --token TOKEN")
+			if hint := cmd.ErrOrStderr(); isTerminal(hint) && isTerminal(cmd.OutOrStdout()) { // a script that takes the token knows
+				fmt.Fprintln(hint, "# on the machine that is to join:  mainstay "+joinsBy[wanted.Role]+" HOST:7443 --token TOKEN")
 			}
 			return nil
 		},
@@ -69,6 +69,9 @@ func tokenCreateCommand(admin *server.Admin) *cobra.Command {
 	f.BoolVar(&wanted.Once, "once", false, "good for a single machine")
 	return cmd
 }
+
+// joinsBy is how who has a token of a role uses it.
+var joinsBy = map[string]string{"agent": "agent --server", "server": "server --join"}
 
 func tokenListCommand(admin *server.Admin) *cobra.Command {
 	cmd := &cobra.Command{
@@ -93,7 +96,7 @@ func printTokens(w io.Writer, list []join.Listed) error {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "ID\tROLE\tSTATE\tJOINED\tONCE\tEXPIRES")
 	for _, t := range list {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%t\t%s\n", t.ID, t.Role, t.State, t.Uses, t.Once, t.Expires.Local().Format(time.DateTime))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", t.ID, t.Role, t.State, t.Uses, yesNo[t.Once], t.Expires.Local().Format(time.DateTime))
 	}
 	return table.Flush()
 }
@@ -103,7 +106,7 @@ func tokenRevokeCommand(admin *server.Admin) *cobra.Command {
 		Use:     "revoke ID",
 		Short:   "Make a token good for nothing more; machines that joined by it stay",
 		Example: `  mainstay token revoke k3x7qd2a`,
-		Args:    cobra.ExactArgs(1),
+		Args:    cli.OneArg("the ID of a token"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			known, err := admin.RevokeToken(cmd.Context(), args[0])
 			if err == nil && !known {
