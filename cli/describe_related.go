@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/resource"
 
@@ -74,9 +75,22 @@ func (d *description) allocated(ctx context.Context) error {
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
 		sum, all := used[name], node.Status.Allocatable[name]
 		if !all.IsZero() {
-			parts = append(parts, fmt.Sprintf("%s %s of %s (%.0f%%)", name, &sum, &all, 100*sum.AsApproximateFloat64()/all.AsApproximateFloat64()))
+			parts = append(parts, fmt.Sprintf("%s %s of %s (%.0f%%)", name, amount(sum), amount(all), 100*sum.AsApproximateFloat64()/all.AsApproximateFloat64()))
 		}
 	}
 	d.row("Requested", "%s", strings.Join(parts, ", "))
 	return nil
+}
+
+// amount is q as people read it: what is not a round number, as the memory of a machine, to a tenth of the unit that suits it.
+func amount(q apiresource.Quantity) string {
+	for _, unit := range []struct {
+		bytes int64
+		name  string
+	}{{1 << 40, "Ti"}, {1 << 30, "Gi"}, {1 << 20, "Mi"}} {
+		if v := q.Value(); v >= unit.bytes && q.Format == apiresource.BinarySI {
+			return decimal(float64(v)/float64(unit.bytes)) + unit.name
+		}
+	}
+	return q.String()
 }

@@ -11,6 +11,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mainstay-cluster/mainstay/object"
@@ -130,6 +131,16 @@ func TestDescribeShowsWhatBelongsToAnObject(t *testing.T) {
 		got := c.run(t, append([]string{"describe"}, strings.Fields(what)...)...)
 		if got.code != 0 || !strings.Contains(got.out, want.has) || strings.Contains(got.out, want.hasNot) {
 			t.Errorf("describe %s: code %d, stderr %q, want %q and not %q in:\n%s", what, got.code, got.err, want.has, want.hasNot, got.out)
+		}
+	}
+}
+
+func TestAmountsOfAMachineAreReadable(t *testing.T) {
+	for in, want := range map[string]string{
+		"24684084Ki": "23.5Gi", "4Gi": "4Gi", "96Mi": "96Mi", "1536Mi": "1.5Gi", "512Ki": "512Ki", "264212084Ki": "252Gi", "120m": "120m", "2": "2", "0": "0", "5G": "5G",
+	} {
+		if got := amount(apiresource.MustParse(in)); got != want {
+			t.Errorf("amount(%s) = %s, want %s", in, got, want)
 		}
 	}
 }

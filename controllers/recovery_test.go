@@ -292,7 +292,7 @@ func TestRevisionTellsHowFarItIs(t *testing.T) {
 	s.now = s.now.Add(602 * time.Second)
 	s.live()
 	got = s.revision("two")
-	if got.Phase != object.RevisionFailed || !strings.Contains(got.Message, "manifest unknown (no progress for 600 s)") || got.EndedAt == nil {
+	if got.Phase != object.RevisionFailed || !strings.Contains(got.Message, "manifest unknown (no progress for 10m)") || got.EndedAt == nil {
 		t.Errorf("after the deadline: %+v", got)
 	}
 	s.stuck = func(*corev1.Pod) bool { return false }

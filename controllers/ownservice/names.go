@@ -21,8 +21,9 @@ const (
 
 var (
 	names = state.Key{Namespace: object.NameServiceNamespace, Name: object.NameService}
-	// nameLabels are those by which kubectl cluster-info and other tools find it.
-	nameLabels = map[string]string{"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true"}
+	// nameLabels is the one by which tools find it. Without kubernetes.io/cluster-service: what has that, `kubectl cluster-info`
+	// says to be reachable through the API's proxy, which there is none of.
+	nameLabels = map[string]string{"k8s-app": "kube-dns"}
 )
 
 func reconcileNames(tx *state.Txn, _ state.Key, _ time.Time) (time.Duration, error) {

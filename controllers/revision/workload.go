@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/mainstay-cluster/mainstay/controllers/podcontrol"
 	"github.com/mainstay-cluster/mainstay/object"
@@ -74,7 +76,7 @@ func deployment(r state.Reader, key state.Key) *workload {
 	}
 	for _, c := range s.Conditions {
 		if c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse && c.Reason == "ProgressDeadlineExceeded" {
-			w.end, w.failed = fmt.Sprintf(" (no progress for %d s)", *d.Spec.ProgressDeadlineSeconds), true
+			w.end, w.failed = fmt.Sprintf(" (no progress for %s)", duration.HumanDuration(time.Duration(*d.Spec.ProgressDeadlineSeconds)*time.Second)), true
 		}
 	}
 	return w
