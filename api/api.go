@@ -33,8 +33,6 @@ type Config struct {
 	// Ready says why this server does not know the whole cluster yet, e.g. while it recovers; nil when it does. Until
 	// then no agent is told to stop anything. A nil func is always ready.
 	Ready func() error
-	// Authenticate finds who holds a bearer token. Nil: no token is good.
-	Authenticate func(token string) (Identity, bool)
 	// Plan says what the manifests of a request would do. Its result is sent as JSON. Nil: no plans.
 	Plan func(ctx context.Context, req PlanRequest) (any, error)
 	// Agents reaches agents for logs, at https://<node name>. Nil: no logs.

@@ -28,8 +28,9 @@ func local(store *state.Store) *api.API {
 // ask makes a request as a viewer, and waits for the end of the answer.
 func ask(ctx context.Context, a *api.API, path string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	ctx = api.WithIdentity(ctx, identities["viewer"])
-	a.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil))
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil)
+	r.TLS = verified(identities["viewer"])
+	a.ServeHTTP(w, r)
 	return w
 }
 

@@ -1,13 +1,11 @@
 package api
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"net/http"
 	"slices"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -21,7 +19,7 @@ const (
 	GroupNodes   = "mainstay:nodes"   // the endpoints of node/link, for the node of that name; nothing else
 )
 
-// Identity is who asks: the subject of a client certificate (CommonName and Organization) or the holder of a token.
+// Identity is who asks: the subject of a client certificate, its CommonName and Organization.
 type Identity struct {
 	Name   string   `json:"name"`
 	Groups []string `json:"groups"`
@@ -31,30 +29,16 @@ type Identity struct {
 
 func (id Identity) in(group string) bool { return slices.Contains(id.Groups, group) }
 
-type identityKey struct{}
-
-// WithIdentity marks a request made within this process, which has neither certificate nor token.
-func WithIdentity(ctx context.Context, id Identity) context.Context {
-	return context.WithValue(ctx, identityKey{}, id)
-}
-
 // identify says who asks. Only certificates that the TLS layer has verified count.
-func (a *API) identify(r *http.Request) (Identity, bool) {
+func identify(r *http.Request) (Identity, bool) {
 	if id, ok := passed(r); ok {
 		return id, id.Name != ""
 	}
-	if id, ok := r.Context().Value(identityKey{}).(Identity); ok {
-		return id, true
-	}
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		leaf := r.TLS.VerifiedChains[0][0]
-		return Identity{Name: leaf.Subject.CommonName, Groups: leaf.Subject.Organization, Machine: machineOf(leaf)}, true
-	}
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || a.Authenticate == nil {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return Identity{}, false
 	}
-	return a.Authenticate(strings.TrimSpace(token))
+	leaf := r.TLS.VerifiedChains[0][0]
+	return Identity{Name: leaf.Subject.CommonName, Groups: leaf.Subject.Organization, Machine: machineOf(leaf)}, true
 }
 
 // machineOf says which machine a certificate is of. One that was signed before certificates said so is of who has its key; what

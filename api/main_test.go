@@ -3,6 +3,9 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"io"
@@ -45,14 +48,20 @@ func TestMain(m *testing.M) {
 var identities = map[string]api.Identity{
 	"admin":    {Name: "ada", Groups: []string{api.GroupAdmins}},
 	"viewer":   {Name: "vic", Groups: []string{api.GroupViewers}},
-	"n1":       {Name: "n1", Groups: []string{api.GroupNodes}},
+	"n1":       {Name: "n1", Groups: []string{api.GroupNodes}, Machine: "machine-1"},
 	"n2":       {Name: "n2", Groups: []string{api.GroupNodes}},
 	"n3":       {Name: "n3", Groups: []string{api.GroupNodes}},
 	"s2":       {Name: "s2", Groups: []string{api.GroupServers}},
 	"stranger": {Name: "eve", Groups: []string{"developers"}},
 }
 
-// server is an API on a TLS port of its own.
+// verified is what the TLS layer knows of who has brought a certificate for id.
+func verified(id api.Identity) *tls.ConnectionState {
+	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: id.Name, Organization: id.Groups, SerialNumber: id.Machine}}
+	return &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}
+}
+
+// server is an API on a TLS port of its own. Who brings a token is taken for who has brought a certificate.
 type server struct {
 	t     testing.TB
 	store *state.Store
@@ -69,10 +78,6 @@ func serve(t testing.TB, cfg api.Config, objects ...object.Object) *server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	cfg.Authenticate = func(token string) (api.Identity, bool) {
-		id, ok := identities[token]
-		return id, ok
-	}
 	s := &server{t: t, store: cfg.Store, api: api.New(cfg), watch: make(chan string, 64)}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("watch") {
@@ -80,6 +85,9 @@ func serve(t testing.TB, cfg api.Config, objects ...object.Object) *server {
 			case s.watch <- r.URL.Path:
 			default: // nobody cares
 			}
+		}
+		if id, ok := identities[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]; ok {
+			r.TLS = verified(id)
 		}
 		s.api.ServeHTTP(w, r)
 	}))

@@ -42,7 +42,7 @@ func cluster(name, podCIDR string) *object.Cluster {
 	return &object.Cluster{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: object.ClusterSpec{PodCIDR: podCIDR}}
 }
 
-// inProcess calls an API without a network, as `mainstay up` does.
+// inProcess calls an API as a node does, but without a network.
 type inProcess struct {
 	api  *api.API
 	node string
@@ -50,7 +50,9 @@ type inProcess struct {
 
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := newRecorder()
-	p.api.ServeHTTP(w, r.WithContext(api.WithIdentity(r.Context(), api.Identity{Name: p.node, Groups: []string{api.GroupNodes}})))
+	r = r.Clone(r.Context())
+	r.TLS = verified(api.Identity{Name: p.node, Groups: []string{api.GroupNodes}})
+	p.api.ServeHTTP(w, r)
 	return w.Result(), nil
 }
 

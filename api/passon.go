@@ -46,7 +46,7 @@ func (a *API) received(r *http.Request) (*http.Request, error) {
 	if said == "" {
 		return r, nil
 	}
-	if id, ok := a.identify(r); !ok || !id.in(GroupServers) {
+	if id, ok := identify(r); !ok || !id.in(GroupServers) {
 		return nil, forbidden("only servers pass requests on, so none but theirs have the header " + askedHeader)
 	}
 	var by asked

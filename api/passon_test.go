@@ -80,7 +80,7 @@ func TestFollowersPassOnWhatWrites(t *testing.T) {
 			t.Errorf("%s: %d %s", path, code, out)
 		}
 	}
-	want := []call{{"join", "n9", "", true}, {"renew", "n1", "", true}}
+	want := []call{{"join", "n9", "", true}, {"renew", "n1", "machine-1", true}}
 	if diff := cmp.Diff(want, calls, cmpopts.SortSlices(func(a, b call) bool { return a.What < b.What })); diff != "" {
 		t.Errorf("what the leader was asked (-want +got):\n%s", diff)
 	}

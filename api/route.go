@@ -42,7 +42,7 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) error {
 	case link.PathJoin:
 		return a.join(w, r)
 	}
-	id, ok := a.identify(r)
+	id, ok := identify(r)
 	if !ok {
 		return apierrors.NewUnauthorized("credentials are missing or not valid: use the kubeconfig that the server wrote into its data directory")
 	}

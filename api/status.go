@@ -58,11 +58,8 @@ func (a *API) refuse(w *response, r *http.Request, err error) {
 	case status.Code >= http.StatusInternalServerError:
 		a.Log.Warn("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
-	switch status.Code {
-	case http.StatusMethodNotAllowed:
+	if status.Code == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodGet)
-	case http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", `Bearer realm="mainstay"`)
 	}
 	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", fmt.Sprint(status.Details.RetryAfterSeconds))

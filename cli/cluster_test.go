@@ -3,6 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -56,9 +59,6 @@ func startWith(t *testing.T, change func(*api.Config), objects ...object.Object)
 	cfg := api.Config{
 		Store: c.store,
 		Log:   slog.New(slog.DiscardHandler),
-		Authenticate: func(token string) (api.Identity, bool) {
-			return api.Identity{Name: "ada", Groups: []string{api.GroupViewers}}, token == testToken
-		},
 		Plan: func(_ context.Context, req api.PlanRequest) (any, error) {
 			c.planned.Store(&req)
 			return c.plan, nil
@@ -71,7 +71,13 @@ func startWith(t *testing.T, change func(*api.Config), objects ...object.Object)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = handler.Run(ctx) })
-	server := httptest.NewUnstartedServer(handler)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer "+testToken { // stands in for a certificate
+			ada := &x509.Certificate{Subject: pkix.Name{CommonName: "ada", Organization: []string{api.GroupViewers}}}
+			r.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{ada}}}
+		}
+		handler.ServeHTTP(w, r)
+	}))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that go away are no news
 	server.StartTLS()
 	t.Cleanup(func() {
