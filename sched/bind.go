@@ -2,7 +2,6 @@ package sched
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -42,23 +41,6 @@ func bindAll(tx *state.Txn, remembered *memo, now time.Time) Result {
 		return Result{}
 	}
 	return bind(tx, newView(tx, remembered), wanting, now)
-}
-
-// Scheduler returns a function that does Bind on a store, in one transaction: what Run does, when one says so, for whoever
-// wants to know what would happen. It remembers between calls what Pods need, and is for one goroutine.
-func Scheduler() func(ctx context.Context, s *state.Store, now time.Time) error {
-	remembered := newMemo()
-	return func(ctx context.Context, s *state.Store, now time.Time) error {
-		var result Result
-		_, err := s.Update(ctx, func(tx *state.Txn) error {
-			result = bindAll(tx, remembered, now)
-			return nil
-		})
-		if !result.empty() {
-			remembered.turn()
-		}
-		return err
-	}
 }
 
 // pending lists the Pods that want a node, in the order in which they get one. Those that skip names are left out.

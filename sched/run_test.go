@@ -234,23 +234,6 @@ func TestANodeThatIsCordonedMeanwhileTakesNoPod(t *testing.T) {
 	}
 }
 
-func TestSchedulerBindsOnAForkAlone(t *testing.T) {
-	s := statetest.New(t, aNode("a", has("pods", "1")), aPod("p"), aPod("q"))
-	fork := statetest.Run(t, state.Fork(s.View(), time.Now))
-	schedule := Scheduler()
-	for range 2 {
-		if err := schedule(t.Context(), fork, time.Now()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if nodeOf(fork, "p") != "a" || nodeOf(s, "p") != "" {
-		t.Errorf("p is on %q in the fork and on %q in the store", nodeOf(fork, "p"), nodeOf(s, "p"))
-	}
-	if c := condition(t, fork, "q"); c.Message != "0/1 nodes are available: 1 Too many pods." {
-		t.Errorf("q: %+v", c)
-	}
-}
-
 // burst is a runner that has bound the first transaction's worth of so many Pods of one owner.
 func burst(t *testing.T, pods int, nodes ...string) (*runner, *state.Store) {
 	t.Helper()
