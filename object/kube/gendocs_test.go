@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mainstay-cluster/mainstay/object"
 )
 
 var update = flag.Bool("update", false, "write docs/kinds.md")
@@ -66,26 +68,26 @@ Names and metadata are the same for all kinds: see [Metadata](#metadata). Templa
 
 `)
 	b.WriteString("| kind | apiVersion | short |\n|---|---|---|\n")
-	for _, k := range Supported() {
+	for _, k := range supported() {
 		fmt.Fprintf(&b, "| [%s](#%s) | `%s` | %s |\n", k.Kind.Kind, strings.ToLower(k.Kind.Kind), k.Kind.GroupVersion(), strings.Join(k.Kind.ShortNames, ", "))
 	}
-	for _, k := range Supported() {
+	for _, k := range supported() {
 		fmt.Fprintf(&b, "\n## %s\n\n", k.Kind.Kind)
 		table(&b, ownFields(k.Fields))
 	}
 	b.WriteString("\n## Metadata\n\n")
-	table(&b, slices.DeleteFunc(Supported()[0].Fields, func(f Field) bool { return !strings.HasPrefix(f.Path, "metadata.") }))
+	table(&b, slices.DeleteFunc(supported()[0].Fields, func(f fieldLine) bool { return !strings.HasPrefix(f.Path, "metadata.") }))
 	return b.String()
 }
 
 // ownFields leaves out what is described once for all kinds.
-func ownFields(fields []Field) (own []Field) {
+func ownFields(fields []fieldLine) (own []fieldLine) {
 	for _, f := range fields {
 		switch {
 		case strings.HasPrefix(f.Path, "metadata."), f.Path == "apiVersion", f.Path == "kind":
 		case strings.HasPrefix(f.Path, "spec.template.spec."):
-			if !slices.ContainsFunc(own, func(f Field) bool { return f.Path == "spec.template.spec" }) {
-				own = append(own, Field{Path: "spec.template.spec", Note: "as `spec` of a [Pod](#pod)"})
+			if !slices.ContainsFunc(own, func(f fieldLine) bool { return f.Path == "spec.template.spec" }) {
+				own = append(own, fieldLine{Path: "spec.template.spec", Note: "as `spec` of a [Pod](#pod)"})
 			}
 		default:
 			own = append(own, f)
@@ -94,8 +96,8 @@ func ownFields(fields []Field) (own []Field) {
 	return own
 }
 
-func table(b *strings.Builder, fields []Field) {
-	if slices.ContainsFunc(fields, func(f Field) bool { return f.Refused == "" }) {
+func table(b *strings.Builder, fields []fieldLine) {
+	if slices.ContainsFunc(fields, func(f fieldLine) bool { return f.Refused == "" }) {
 		b.WriteString("| field | |\n|---|---|\n")
 	}
 	for _, f := range fields {
@@ -106,7 +108,7 @@ func table(b *strings.Builder, fields []Field) {
 	refused(b, fields)
 }
 
-func remark(f Field) string {
+func remark(f fieldLine) string {
 	var parts []string
 	if len(f.Values) > 0 {
 		parts = append(parts, "`"+strings.Join(f.Values, "`, `")+"`")
@@ -117,8 +119,8 @@ func remark(f Field) string {
 	return strings.Join(parts, "; ")
 }
 
-func refused(b *strings.Builder, fields []Field) {
-	if !slices.ContainsFunc(fields, func(f Field) bool { return f.Refused != "" }) {
+func refused(b *strings.Builder, fields []fieldLine) {
+	if !slices.ContainsFunc(fields, func(f fieldLine) bool { return f.Refused != "" }) {
 		return
 	}
 	b.WriteString("\nRefused, as is everything that is not listed:\n\n")
@@ -127,4 +129,45 @@ func refused(b *strings.Builder, fields []Field) {
 			fmt.Fprintf(b, "- `%s`: %s\n", f.Path, f.Refused)
 		}
 	}
+}
+
+// kindFields is what Mainstay carries out of one kind.
+type kindFields struct {
+	Kind   object.Kind
+	Fields []fieldLine
+}
+
+// fieldLine is one line of kindFields. With Refused set, it says why the field rejects a commit; every field that is not
+// listed does so too.
+type fieldLine struct {
+	Path    string   // lists are marked by []
+	Values  []string // the only values carried out; any if nil
+	Note    string
+	Refused string
+}
+
+// supported lists what Mainstay carries out of each declarable kind, in the order of object.Kinds and of the manifest.
+func supported() []kindFields {
+	var all []kindFields
+	for _, k := range object.Kinds() {
+		if tree := fieldTrees()[k.Kind]; tree != nil && k.Declarable {
+			all = append(all, kindFields{Kind: k, Fields: tree.flatten("", nil)})
+		}
+	}
+	return all
+}
+
+func (n *node) flatten(path string, fields []fieldLine) []fieldLine {
+	if n.below == nil || n.refuse != "" {
+		return append(fields, fieldLine{Path: path, Values: n.values, Note: n.note, Refused: n.refuse})
+	}
+	for _, key := range n.order {
+		below := n.below[key]
+		child := strings.TrimPrefix(path+"."+key, ".")
+		if below.list {
+			child += "[]"
+		}
+		fields = below.flatten(child, fields)
+	}
+	return fields
 }

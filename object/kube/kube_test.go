@@ -132,7 +132,7 @@ func TestValidateUpdateKeepsWhatMustNotChange(t *testing.T) {
 
 func TestEveryDeclarableKindIsValidatedAndListed(t *testing.T) {
 	listed := map[string]bool{}
-	for _, k := range Supported() {
+	for _, k := range supported() {
 		listed[k.Kind.Kind] = true
 	}
 	for _, k := range object.Kinds() {
@@ -147,7 +147,7 @@ func TestEveryDeclarableKindIsValidatedAndListed(t *testing.T) {
 
 // TestFieldsExist finds words in fields.txt that no kind has.
 func TestFieldsExist(t *testing.T) {
-	for _, k := range Supported() {
+	for _, k := range supported() {
 		for _, f := range k.Fields {
 			if err := follow(reflect.TypeOf(k.Kind.New()).Elem(), f.Path); err != "" {
 				t.Errorf("%s %s: %s", k.Kind.Kind, f.Path, err)
