@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mainstay-cluster/mainstay/gitsync"
 	"github.com/mainstay-cluster/mainstay/object"
@@ -270,6 +271,31 @@ func sourceOf(t *testing.T, r state.Reader, name string) object.SourceSpec {
 		t.Fatalf("no source of %s", name)
 	}
 	return source.Spec
+}
+
+// The status of the Cluster is several writers': of commits, good and bad, and of errors, only the repository's part.
+func TestWhatOthersSayOfTheClusterStays(t *testing.T) {
+	others := object.ClusterStatus{Store: "s", Level: object.Level, Conditions: []metav1.Condition{{Type: object.EvictionsPaused, Status: metav1.ConditionTrue}}}
+	r := newRepo(t)
+	c := follow(t, statetest.New(t, &object.Cluster{ObjectMeta: metav1.ObjectMeta{Name: "c"}, Status: others}), gitsync.Config{Repo: r.dir})
+	check := func(after string) {
+		t.Helper()
+		got := status(c.store.View())
+		if diff := cmp.Diff(others, object.ClusterStatus{Store: got.Store, Level: got.Level, Conditions: got.Conditions}); diff != "" {
+			t.Errorf("after %s (-want +got):\n%s", after, diff)
+		}
+	}
+	first := r.put("a", "1")
+	c.active(first)
+	check("a good commit")
+	c.rejected(r.mistake("a"))
+	check("a bad one")
+	must(t, os.Rename(r.dir, r.dir+".away"))
+	eventually(t, "an error", func() bool { return status(c.store.View()).Error != "" })
+	check("an error")
+	must(t, os.Rename(r.dir+".away", r.dir))
+	eventually(t, "the end of the error", func() bool { return status(c.store.View()).Error == "" })
+	check("the end of it")
 }
 
 func TestTheClusterIsNamedByTheRepository(t *testing.T) {

@@ -128,11 +128,13 @@ func (f *follower) cluster(tx *state.Txn) *object.Cluster {
 	return cluster
 }
 
-// setStatus writes only a change. Store and conditions are others' to write.
-func setStatus(tx *state.Txn, cluster *object.Cluster, status object.ClusterStatus) {
+// setStatus writes what repository says of the repository, if it is a change. All else in the status is others' to write.
+func setStatus(tx *state.Txn, cluster *object.Cluster, repository object.ClusterStatus) {
 	changed := cluster.DeepCopy()
-	status.Store, status.Conditions = cluster.Status.Store, cluster.Status.Conditions
-	changed.Status = status
+	s := &changed.Status
+	s.Repo, s.Branch, s.Path = repository.Repo, repository.Branch, repository.Path
+	s.Head, s.Revision = repository.Head, repository.Revision
+	s.Error, s.ErrorAt = repository.Error, repository.ErrorAt
 	tx.SetStatus(changed)
 }
 
