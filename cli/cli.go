@@ -56,7 +56,7 @@ func no(format string, args ...any) error { return negative{fmt.Sprintf(format, 
 // errSaidNo answers no after the command has printed why.
 var errSaidNo = negative{}
 
-// advice is an error that already says what to do about it; %w is the cause, for --verbose readers of errors.As alone.
+// advice is an error whose text already says what to do about it. Its cause is for errors.Is and errors.As alone.
 type advice struct {
 	text string
 	err  error

@@ -16,16 +16,16 @@ import (
 const configFlag = "config"
 
 // AddConfigFlag gives root the flag --config, and every command below it the environment and the file as further places
-// for its flags. A command that has a PersistentPreRunE of its own must call Configure there.
+// for its flags. A command that has a PersistentPreRunE of its own loses them.
 func AddConfigFlag(root *cobra.Command) {
 	root.PersistentFlags().String(configFlag, "", "YAML file with flags, such as `FILE` with the line \"repo: /srv/app.git\"")
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return Configure(cmd) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return configure(cmd) }
 }
 
-// Configure sets each flag of cmd that was not given from the environment (--data-dir from MAINSTAY_DATA_DIR), else from
+// configure sets each flag of cmd that was not given from the environment (--data-dir from MAINSTAY_DATA_DIR), else from
 // the YAML file named by --config or MAINSTAY_CONFIG (key data-dir). The file may also hold flags of other commands; a key that
 // is no flag of any command is an error.
-func Configure(cmd *cobra.Command) error {
+func configure(cmd *cobra.Command) error {
 	if err := fromEnvironment(cmd); err != nil {
 		return err
 	}
@@ -39,20 +39,20 @@ func Configure(cmd *cobra.Command) error {
 	return fromFile(cmd, path)
 }
 
-// EnvironmentName is the variable that sets the flag.
-func EnvironmentName(flag string) string {
+// environmentName is the variable that sets the flag.
+func environmentName(flag string) string {
 	return "MAINSTAY_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 func fromEnvironment(cmd *cobra.Command) error {
 	var errs []error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		value, ok := os.LookupEnv(EnvironmentName(f.Name))
+		value, ok := os.LookupEnv(environmentName(f.Name))
 		if !ok || f.Changed || isAnswer(f) {
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, value); err != nil {
-			errs = append(errs, fmt.Errorf("environment variable %s: %w", EnvironmentName(f.Name), plainFlagError(err)))
+			errs = append(errs, fmt.Errorf("environment variable %s: %w", environmentName(f.Name), plainFlagError(err)))
 		}
 	})
 	return errors.Join(errs...)

@@ -53,7 +53,7 @@ func (c *connection) addNamespace(cmd *cobra.Command) {
 
 // open reads the kubeconfig; it does not speak to the server yet.
 func (c *connection) open() (*client, error) {
-	path := cmp.Or(c.kubeconfig, filepath.Join(cmp.Or(os.Getenv(EnvironmentName("data-dir")), DefaultDataDir()), "kubeconfig"))
+	path := cmp.Or(c.kubeconfig, filepath.Join(cmp.Or(os.Getenv(environmentName("data-dir")), DefaultDataDir()), "kubeconfig"))
 	file, err := clientcmd.LoadFromFile(path)
 	if errors.Is(err, fs.ErrNotExist) && c.kubeconfig == "" {
 		return nil, advice{fmt.Sprintf("no cluster here (there is no %s)\nStart one with `mainstay up --repo PATH`, or point --kubeconfig at one.", path), err}

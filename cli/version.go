@@ -47,7 +47,8 @@ type BuildInfo struct {
 	Platform string `json:"platform"`
 }
 
-// Build says what this program was built from. Version is (devel) if it was built in a checkout.
+// Build says what this program was built from. Version is that of a release, else Go's name for the commit, or (devel) if Go did not
+// know of one.
 func Build() BuildInfo {
 	b := BuildInfo{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()

@@ -13,12 +13,15 @@ import (
 	"github.com/mainstay-cluster/mainstay/plan"
 )
 
+// edit changes the template of a Deployment.
+func edit(fn func(*corev1.PodSpec)) func(*appsv1.Deployment) {
+	return func(d *appsv1.Deployment) { fn(&d.Spec.Template.Spec) }
+}
+
 func TestDiffNamesFields(t *testing.T) {
-	edit := func(fn func(*corev1.PodSpec)) func(*appsv1.Deployment) {
-		return func(d *appsv1.Deployment) { fn(&d.Spec.Template.Spec) }
-	}
 	const container = "spec.template.spec.containers[name=web]"
 	for name, tc := range map[string]struct {
+		given  func(*appsv1.Deployment) // what it is before, beside what every one is; may be nil
 		change func(*appsv1.Deployment)
 		want   []plan.FieldChange
 	}{
@@ -48,6 +51,9 @@ func TestDiffNamesFields(t *testing.T) {
 			want:   []plan.FieldChange{{Path: container + ".args", New: `["<a>","b"]`}},
 		},
 		"the order of containers": {
+			given: edit(func(s *corev1.PodSpec) {
+				s.InitContainers = []corev1.Container{{Name: "a"}, {Name: "b"}}
+			}),
 			change: edit(func(s *corev1.PodSpec) {
 				s.InitContainers = []corev1.Container{{Name: "b"}, {Name: "a"}}
 			}),
@@ -82,8 +88,8 @@ func TestDiffNamesFields(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := deployment(t, web, func(d *appsv1.Deployment) {
 				d.Spec.Template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"cpu": resource.MustParse("500m")}
-				if strings.Contains(name, "order") {
-					d.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: "a"}, {Name: "b"}}
+				if tc.given != nil {
+					tc.given(d)
 				}
 			})
 			after := before.DeepCopy()
