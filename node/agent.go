@@ -70,6 +70,8 @@ type agent struct {
 	workers  map[types.UID]*worker // guarded by mu
 	have     map[types.UID]string  // resourceVersion as last given by a server; guarded by mu
 	buried   map[types.UID]uint64  // what a look before this number shows of a removed Pod is no longer so; guarded by mu
+	heard    bool                  // a server has said which Pods it wants here; guarded by mu
+	swept    map[types.UID]bool    // Pods of which only files were left; guarded by mu
 	vitals   vitals                // guarded by mu
 	answered time.Time             // when the engine last answered; guarded by mu
 	network  runtime.Network       // as last given by a server; zero if none was; guarded by mu
@@ -120,7 +122,7 @@ func newAgent(cfg Config) (*agent, error) {
 	a := &agent{
 		cfg: cfg, tools: t, act: sync.OnceFunc(func() { close(t.released) }), lost: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		pull: newPuller(cfg.Runtime, cfg.Log), vitals: vitals{Strain: strain{}},
-		workers: map[types.UID]*worker{}, have: map[types.UID]string{}, buried: map[types.UID]uint64{},
+		workers: map[types.UID]*worker{}, have: map[types.UID]string{}, buried: map[types.UID]uint64{}, swept: map[types.UID]bool{},
 	}
 	t.routes = routing.New(routing.Config{
 		Node: cfg.Name, Client: cfg.Client, Routers: cfg.Routers, Ping: cfg.Ping, DataDir: cfg.DataDir, Log: cfg.Log, Metrics: cfg.Metrics, Troubled: a.tellNews,
@@ -184,7 +186,11 @@ func (a *agent) deliver(ctx context.Context, l look) {
 		shown[uid] = true
 		if w := a.workers[uid]; w != nil {
 			w.see(l.Number, p)
-		} else if _, waits := a.have[uid]; !waits && l.Number >= a.buried[uid] {
+		} else if _, waits := a.have[uid]; waits || l.Number < a.buried[uid] {
+			continue
+		} else if p.Sandbox.ID == "" && len(p.Containers) == 0 {
+			a.sweep(ctx, uid)
+		} else {
 			a.employ(ctx, newAdopter(a.tools, l.Number, p))
 		}
 	}
@@ -194,6 +200,21 @@ func (a *agent) deliver(ctx context.Context, l look) {
 		}
 	}
 	maps.DeleteFunc(a.buried, func(_ types.UID, n uint64) bool { return l.Number >= n })
+}
+
+// sweep removes the files of a Pod that has no containers any more, once a server has been heard and wants no such Pod here. The caller
+// holds mu.
+func (a *agent) sweep(ctx context.Context, uid types.UID) {
+	if !a.heard || a.swept[uid] {
+		return
+	}
+	a.swept[uid] = true
+	a.group.Go(func() error {
+		if err := a.cfg.Runtime.RemovePod(ctx, uid); err != nil && ctx.Err() == nil {
+			a.cfg.Log.Warn("files of a pod that is gone cannot be removed", "uid", uid, "err", err)
+		}
+		return nil
+	})
 }
 
 // employ starts a worker. The caller holds mu.

@@ -123,6 +123,7 @@ func (a *agent) learn(servers []string) {
 func (a *agent) apply(ctx context.Context, resp link.PodsResponse) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.heard = true
 	for i := range resp.Pods {
 		pod := &resp.Pods[i]
 		_, waits := a.have[pod.UID] // for its removal to be acknowledged, if it has no worker

@@ -3,15 +3,20 @@ package docker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mainstay-cluster/mainstay/node/runtime"
@@ -37,6 +42,9 @@ func (r *Runtime) Pods(ctx context.Context) ([]runtime.Pod, error) {
 		}
 	}
 	r.known.keep(ids)
+	if err := r.addLeftovers(pods); err != nil {
+		return nil, err
+	}
 	sorted := make([]runtime.Pod, 0, len(pods))
 	for _, p := range pods {
 		slices.SortFunc(p.Containers, func(a, b runtime.Container) int {
@@ -52,6 +60,20 @@ func (r *Runtime) Pods(ctx context.Context) ([]runtime.Pod, error) {
 		}
 	}
 	return sorted, nil
+}
+
+// addLeftovers adds Pods of which only files are left: an agent was killed as it removed them.
+func (r *Runtime) addLeftovers(pods map[types.UID]*runtime.Pod) error {
+	dirs, err := os.ReadDir(filepath.Join(r.config.DataDir, podsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list files of Pods: %w", err)
+	}
+	for _, dir := range dirs {
+		if uid := types.UID(dir.Name()); pods[uid] == nil {
+			pods[uid] = &runtime.Pod{Pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: uid}}}
+		}
+	}
+	return nil
 }
 
 // ownPorts are the addresses of plugged sandboxes but for those of a range that the node had before.

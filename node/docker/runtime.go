@@ -200,12 +200,14 @@ func (r *Runtime) Cleanup(ctx context.Context) error {
 	return errors.Join(append(errs, r.net().Cleanup(ctx), r.removePause(ctx))...)
 }
 
+const podsDir = "pods"
+
 // podDir is where everything of a Pod is that is not in the engine.
 func (r *Runtime) podDir(uid string) (string, error) {
 	if uid == "." || !filepath.IsLocal(uid) || filepath.Base(uid) != uid {
 		return "", fmt.Errorf("the Pod's uid %q cannot name a directory", uid)
 	}
-	return filepath.Join(r.config.DataDir, "pods", uid), nil
+	return filepath.Join(r.config.DataDir, podsDir, uid), nil
 }
 
 // within bounds a call to the engine; the cause says which one took too long.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 func TestRemovingAPodUnderALinkedDataDirectoryLeavesTheHostsFiles(t *testing.T) {
@@ -51,5 +53,31 @@ func TestSubPathExpanded(t *testing.T) {
 		if sub != want.sub || want.err != "" && (err == nil || err.Error() != want.err) || want.err == "" && err != nil {
 			t.Errorf("%s: %q, %v; want %+v", expr, sub, err, want)
 		}
+	}
+}
+
+// Of a Pod whose containers are gone the files are left if its agent was killed just then. They are listed, so that they can be removed, and
+// what is mounted there with them.
+func TestFilesWithoutContainersAreAPod(t *testing.T) {
+	f := newFixture(t)
+	p := pod("left", "sleep", "600")
+	p.Spec.Volumes = []corev1.Volume{{Name: "memory", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}}
+	p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "memory", MountPath: "/memory"}}
+	f.run(t, p)
+	found := f.look(t, f.Runtime, p)
+	for _, id := range []string{found.Containers[0].ID, found.Sandbox.ID} {
+		f.host.API(t, "DELETE", "/containers/"+id+"?force=1", nil, nil)
+	}
+	if left := f.look(t, f.Runtime, p); left.Pod == nil || left.Sandbox.ID != "" || len(left.Containers) > 0 {
+		t.Fatalf("%+v, want the Pod without anything", left)
+	}
+	check(t, f.RemovePod(t.Context(), p.UID))
+	if left := f.look(t, f.Runtime, p); left.Pod != nil {
+		t.Errorf("%+v after it was removed", left)
+	}
+	dir, err := f.podDir(string(p.UID))
+	check(t, err)
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("%s: %v, want it gone", dir, err)
 	}
 }

@@ -25,7 +25,8 @@ type Runtime interface {
 	// range, a sandbox with an address that is not of it counts as one that does not run, since others have that address now.
 	Configure(ctx context.Context, network Network) error
 
-	// Pods lists all Pods this cluster's agent ever made here and has not removed, running or not.
+	// Pods lists all Pods this cluster's agent ever made here and has not removed, running or not. One of which no container is
+	// left, only files, has nothing but a uid.
 	Pods(ctx context.Context) ([]Pod, error)
 
 	// EnsureSandbox returns the running sandbox of p, made, started or plugged into the network as far as needed.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mainstay-cluster/mainstay/node/runtime"
@@ -145,4 +147,11 @@ func (f *Fake) changed(uid types.UID) {
 	for l := range f.listeners {
 		l.add(uid)
 	}
+}
+
+// LeaveFiles has a Pod of which nothing is left but files, as an agent leaves it that is killed while it removes one.
+func (f *Fake) LeaveFiles(uid types.UID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pods[uid] = &fakePod{pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: uid}}}
 }
