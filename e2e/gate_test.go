@@ -28,6 +28,7 @@ type step struct {
 	method string
 	part   string // of its path and query
 	moment moment
+	after  int // so many others like it
 }
 
 // gate lets requests through to an engine until one comes that is waited for. That one is held, for as long as who asked lives.
@@ -82,6 +83,10 @@ func (g *gate) holds(r *http.Request) (at *step, reached chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.at == nil || r.Method != g.at.method || !strings.Contains(r.URL.RequestURI(), g.at.part) {
+		return nil, nil
+	}
+	if g.at.after > 0 {
+		g.at.after--
 		return nil, nil
 	}
 	at, g.at = g.at, nil

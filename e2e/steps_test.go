@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,13 +19,15 @@ import (
 
 // lives are steps of a Pod's life, in pairs: one of its making, one of its end.
 var lives = [][2]step{
-	{{"a sandbox is made", "POST", "name=ms_POD_step_", answered}, {"a container is to be stopped", "POST", "/stop?", asked}},
-	{{"between sandbox and container", "POST", "name=ms_app_step_", asked}, {"a container is stopped", "POST", "/stop?", answered}},
-	{{"a container is made", "POST", "name=ms_app_step_", answered}, {"between stop and remove", "DELETE", "/containers/", asked}},
-	{{"a sandbox is started", "POST", "/start", answered}, {"a container is removed", "DELETE", "/containers/", answered}},
+	{{"a sandbox is made", "POST", "name=ms_POD_step_", answered, 0}, {"a container is to be stopped", "POST", "/stop?", asked, 0}},
+	{{"between sandbox and container", "POST", "name=ms_app_step_", asked, 0}, {"a container is stopped", "POST", "/stop?", answered, 0}},
+	{{"a container is made", "POST", "name=ms_app_step_", answered, 0}, {"between stop and remove", "DELETE", "/containers/", asked, 0}},
+	{{"a sandbox is started", "POST", "/start", answered, 0}, {"a container is removed", "DELETE", "/containers/", answered, 0}},
+	{{"a container is to be started", "POST", "/start", asked, 1}, {"a sandbox is to be removed", "DELETE", "/containers/", asked, 1}},
+	{{"a container is started", "POST", "/start", answered, 1}, {"a sandbox is removed", "DELETE", "/containers/", answered, 1}},
 }
 
-// stepPod is what is made and removed, on one node.
+// stepPod is what is made and removed, on one node: with all that a Pod may leave behind.
 func stepPod(node, image string) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Pod
@@ -32,7 +36,12 @@ spec:
   nodeName: %s
   terminationGracePeriodSeconds: 1
   containers:
-  - {name: app, image: %q, command: [/bin/sleep, "600"]}
+  - name: app
+    image: %q
+    command: [/bin/sleep, "600"]
+    ports: [{containerPort: 80, hostPort: 8080}]
+    volumeMounts: [{name: disk, mountPath: /disk, subPath: part}, {name: memory, mountPath: /memory}]
+  volumes: [{name: disk, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory}}]
 `, node, image)
 }
 
@@ -43,7 +52,7 @@ func (f *fleet) killedAtEachStep(t *testing.T, m *member, probers []prober) {
 	slow := f.slowImage(t, m)
 	m.stop(t)
 	f.startAgent(t, m, "--docker-host", g.dockerHost())
-	links := m.links(t)
+	before := m.made(t)
 	f.undisturbed(t, probers, func() {
 		for _, life := range lives {
 			for i, at := range life {
@@ -51,7 +60,11 @@ func (f *fleet) killedAtEachStep(t *testing.T, m *member, probers []prober) {
 				f.commit(t, at.name, map[string]string{"step.yaml": []string{stepPod(m.name, "sleep:1"), ""}[i]})
 				f.killedAt(t, m, reached, at.name, "--docker-host", g.dockerHost())
 				f.stepIs(t, m, at.name, []int{1, 0}[i])
+				if i == 0 && cmp.Equal(before, m.made(t)) {
+					t.Fatal("a Pod shows no traces, so that none are left proves nothing")
+				}
 			}
+			f.nothingLeft(t, m, before, life[1].name)
 		}
 		f.commit(t, "pull", map[string]string{"step.yaml": stepPod(m.name, slow.name)})
 		f.killedAt(t, m, slow.asked, "an image is pulled")
@@ -59,10 +72,19 @@ func (f *fleet) killedAtEachStep(t *testing.T, m *member, probers []prober) {
 		f.stepIs(t, m, "an image is pulled", 1)
 		f.commit(t, "the end", map[string]string{"step.yaml": ""})
 		f.stepIs(t, m, "the end", 0)
+		f.nothingLeft(t, m, before, "the end")
 	})
-	if diff := cmp.Diff(links, m.links(t)); diff != "" {
-		t.Errorf("links were left behind:\n%s", diff)
-	}
+}
+
+// nothingLeft waits until a node's host has no more of Pods than it had before.
+func (f *fleet) nothingLeft(t *testing.T, m *member, before traces, after string) {
+	t.Helper()
+	f.eventually(t, "nothing is left, killed when "+after, func() error {
+		if diff := cmp.Diff(before, m.made(t)); diff != "" {
+			return fmt.Errorf("-before +after:\n%s", diff)
+		}
+		return nil
+	})
 }
 
 // killedAt kills the agent once a step is reached, and starts it again.
@@ -111,9 +133,30 @@ func (m *member) stepContainers(t testing.TB) map[string]int {
 	return found
 }
 
-// links are the network devices of a node's host.
-func (m *member) links(t testing.TB) []string {
-	return settled(m.host.Run(t, "ip", "-o", "link", "show"))
+// made is all that is made for a Pod besides its containers: links, routes, rules, files, and what is mounted.
+func (m *member) made(t testing.TB) traces {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := traces{"files": settled(m.host.Run(t, "find", filepath.Join(m.data, "node", "pods"), "-maxdepth", "1"))}
+	for line := range strings.Lines(string(mounts)) {
+		if at := strings.Fields(line)[4]; strings.HasPrefix(at, m.data) {
+			found["mounts"] = append(found["mounts"], at)
+		}
+	}
+	commands := []string{"ip -o link show", "ip -o -4 route show"}
+	for line := range strings.Lines(m.host.Run(t, "nft", "list", "tables")) {
+		if line = strings.TrimSpace(line); !strings.HasSuffix(line, "-services") { // its chains tell of all Services there ever were
+			commands = append(commands, "nft list "+line)
+		}
+	}
+	for _, command := range commands {
+		words := strings.Fields(command)
+		found[command] = settled(m.host.Run(t, words[0], words[1:]...))
+	}
+	return found
 }
 
 // slowImage is one whose registry gives it when it is told to.
