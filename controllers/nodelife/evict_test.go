@@ -97,13 +97,13 @@ func TestAPodThatComesToAGoneNodeHasItsTimeThere(t *testing.T) {
 
 func TestHalfOfTheNodesGoneMovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const n = 200
+		const n = 400
 		m := beginLarge(t, n)
 		defer m.end()
 		for i := range n / 2 {
 			m.alive[fmt.Sprintf("n%04d", i)] = false
 		}
-		m.pass(time.Hour)
+		m.pass(15 * time.Minute) // three times what each Pod may stay
 		if m.pods() != n {
 			t.Fatalf("%d Pods left of %d", m.pods(), n)
 		}
