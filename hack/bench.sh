@@ -13,10 +13,16 @@ echo "# $(dockerd --version), load $(cut -d' ' -f1-3 /proc/loadavg)"
 mapfile -t packages < <(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
 fast=() slow=()
 for package in "${packages[@]}"; do
+	# What has nothing to run need not be built.
+	grep -hoE '^func Benchmark[A-Za-z0-9_]*' "$package"/*_test.go | cut -d' ' -f2 | grep -qE -- "${which%%/*}" || continue
 	case $package in
 	./e2e | ./node | ./node/docker) slow+=("$package") ;;
 	*) fast+=("$package") ;;
 	esac
 done
-go test -run '^$' -bench "$which" -timeout 30m "${fast[@]}"
-go test -tags docker -run '^$' -bench "$which" -benchtime 3x -timeout 30m "${slow[@]}"
+if [ ${#fast[@]} -eq 0 ] && [ ${#slow[@]} -eq 0 ]; then
+	echo "no benchmark is called $which" >&2
+	exit 1
+fi
+[ ${#fast[@]} -eq 0 ] || go test -run '^$' -bench "$which" -timeout 30m "${fast[@]}"
+[ ${#slow[@]} -eq 0 ] || go test -tags docker -run '^$' -bench "$which" -benchtime 3x -timeout 30m "${slow[@]}"
