@@ -1,10 +1,16 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,6 +91,45 @@ func TestPodsPollWakesOnlyForItsNode(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// ended is a body that says when it has been read to its end, and not only as far as what it says.
+type ended struct {
+	io.Reader
+	end bool
+}
+
+func (e *ended) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	e.end = e.end || err == io.EOF
+	return n, err
+}
+
+// A body that was not read to its end is kept as long as its request lasts, by each of thousands of nodes.
+func TestPollsReadTheirRequestToItsEnd(t *testing.T) {
+	for path, request := range map[string]any{
+		link.PathPods:    link.PodsRequest{Node: "n1", Wait: metav1.Duration{Duration: time.Second}},
+		link.PathNetwork: link.NetworkRequest{Node: "n1", Wait: metav1.Duration{Duration: time.Second}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a := local(statetest.New(t, shopNode(metav1.ObjectMeta{Name: "n1"})))
+			text, err := json.Marshal(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body := &ended{Reader: bytes.NewReader(text)}
+			var answered atomic.Bool
+			go func() {
+				_, _ = inProcess{a, "n1"}.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, body))
+				answered.Store(true)
+			}()
+			synctest.Wait()
+			if answered.Load() || !body.end {
+				t.Errorf("%s: answered %v, read to the end %v, while it waits", path, answered.Load(), body.end)
+			}
+			time.Sleep(2 * time.Second) // virtual: the end of the poll
+		})
+	}
 }
 
 // P6: a node hears at once which images it is to pull, as long as it does not say that it knows.

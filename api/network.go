@@ -179,8 +179,8 @@ func networkChangesAfter(ctx context.Context, store *state.Store, after state.Ve
 // nodeNetwork answers as soon as the network differs from what the node was last told.
 func (a *API) nodeNetwork(w http.ResponseWriter, r *http.Request, id Identity) error {
 	var req link.NetworkRequest
-	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
-		return badBody(err)
+	if err := readBody(r, &req); err != nil {
+		return err
 	}
 	if err := itself(id, req.Node); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
@@ -98,8 +99,8 @@ func (a *API) certain(ctx context.Context, check func(state.Reader) error) error
 // answer decodes a request, and encodes what handle makes of it; nil is no content.
 func answer[Req any](w http.ResponseWriter, r *http.Request, handle func(context.Context, Req) (any, error)) error {
 	var req Req
-	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
-		return badBody(err)
+	if err := readBody(r, &req); err != nil {
+		return err
 	}
 	result, err := handle(r.Context(), req)
 	if err != nil {
@@ -110,6 +111,18 @@ func answer[Req any](w http.ResponseWriter, r *http.Request, handle func(context
 		return nil
 	}
 	writeJSON(w, http.StatusOK, result)
+	return nil
+}
+
+// readBody decodes all of a request's body. HTTP/2 keeps a buffer for what is not read to its end, as long as the request lasts.
+func readBody(r *http.Request, req any) error {
+	raw, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = json.Unmarshal(raw, req)
+	}
+	if err != nil {
+		return badBody(err)
+	}
 	return nil
 }
 

@@ -232,6 +232,7 @@ func (s *server) run(asked context.Context, listener net.Listener, beside ...par
 	g.Go(func() error { return s.followAuthority(ctx) })
 	g.Go(func() error { return s.keepSifting(ctx) })
 	g.Go(func() error { return s.keepForgetting(ctx) })
+	g.Go(func() error { return s.keepGarbageRight(ctx) })
 	g.Go(func() error { return s.tellSigns(ctx) })
 	g.Go(func() error { return s.warm(ctx) })
 	g.Go(func() error { return s.raft.Lead(ctx, s.duties) })

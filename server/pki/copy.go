@@ -83,6 +83,13 @@ func (m *material) trusted() []*x509.Certificate {
 	return []*x509.Certificate{m.cert, m.former}
 }
 
+func (m *material) trustPEM() (out []byte) {
+	for _, cert := range m.trusted() {
+		out = append(out, encodeCert(cert.Raw)...)
+	}
+	return out
+}
+
 func (m *material) certPEM() []byte {
 	out := encodeCert(m.cert.Raw)
 	if m.former != nil {

@@ -47,6 +47,13 @@ type Authority struct {
 
 	adopting sync.Mutex // so that what is kept is what is in force
 	now      atomic.Pointer[material]
+	marked   atomic.Pointer[marked] // every poll of every agent asks for the mark; nil until the first does
+}
+
+// marked is the mark of material.
+type marked struct {
+	of   *material
+	mark string
 }
 
 func newAuthority(dir string, m *material, clock func() time.Time) *Authority {
@@ -98,15 +105,17 @@ func (a *Authority) CertPEM() []byte { return a.now.Load().certPEM() }
 func (a *Authority) KeyPEM() ([]byte, error) { return a.now.Load().keyPEM() }
 
 // TrustPEM is the certificates that others are to trust, the one that signs first.
-func (a *Authority) TrustPEM() (out []byte) {
-	for _, cert := range a.now.Load().trusted() {
-		out = append(out, encodeCert(cert.Raw)...)
-	}
-	return out
-}
+func (a *Authority) TrustPEM() []byte { return a.now.Load().trustPEM() }
 
 // Mark names what TrustPEM is now.
-func (a *Authority) Mark() string { return markOf(a.TrustPEM()) }
+func (a *Authority) Mark() string {
+	now, known := a.now.Load(), a.marked.Load()
+	if known == nil || known.of != now {
+		known = &marked{now, markOf(now.trustPEM())}
+		a.marked.Store(known)
+	}
+	return known.mark
+}
 
 // Expires is when the certificate that signs ceases to be good.
 func (a *Authority) Expires() time.Time { return a.now.Load().cert.NotAfter }
