@@ -115,21 +115,27 @@ type outcome struct {
 func (f *follower) write(ctx context.Context, t taken) (outcome, error) {
 	var result outcome
 	version, err := f.store.Update(ctx, func(tx *state.Txn) error {
-		result = outcome{problems: t.problems}
-		if len(result.problems) == 0 {
-			result.plan, result.problems = plan.Compute(t.desired, Rules, tx)
-		}
-		now := time.Now()
-		if len(result.problems) > 0 {
-			f.reject(tx, t, result.problems, now)
-			return nil
-		}
-		plan.Apply(tx, result.plan, t.provenance(), now)
-		f.activate(tx, t, &result.plan, now)
+		result = f.decide(tx, t, time.Now())
 		return nil
 	})
 	result.version = version
 	return result, err
+}
+
+// decide writes what becomes of a commit: all of it is in force, or its Revision says why nothing is.
+func (f *follower) decide(tx *state.Txn, t taken, now time.Time) outcome {
+	requireCluster(tx)
+	result := outcome{problems: t.problems}
+	if len(result.problems) == 0 {
+		result.plan, result.problems = plan.Compute(t.desired, Rules, tx)
+	}
+	if len(result.problems) > 0 {
+		f.reject(tx, t, result.problems, now)
+		return result
+	}
+	plan.Apply(tx, result.plan, t.provenance(), now)
+	f.activate(tx, t, &result.plan, now)
+	return result
 }
 
 // provenance is what Sources record.

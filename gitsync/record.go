@@ -128,6 +128,14 @@ func (f *follower) cluster(tx *state.Txn) *object.Cluster {
 	return cluster
 }
 
+// requireCluster has tx begin anew if the Cluster changes meanwhile: its status has other writers, and each writes all of it. It
+// comes before anything else is written of the Cluster.
+func requireCluster(tx *state.Txn) {
+	if cluster := plan.LiveCluster(tx); cluster != nil {
+		tx.Require(cluster)
+	}
+}
+
 // setStatus writes what repository says of the repository, if it is a change. All else in the status is others' to write.
 func setStatus(tx *state.Txn, cluster *object.Cluster, repository object.ClusterStatus) {
 	changed := cluster.DeepCopy()
@@ -144,6 +152,7 @@ func (f *follower) recordHead(ctx context.Context, at head) error {
 		return nil
 	}
 	_, err := f.store.Update(ctx, func(tx *state.Txn) error {
+		requireCluster(tx)
 		cluster := f.cluster(tx)
 		status := cluster.Status
 		status.Error, status.ErrorAt, status.Head = "", nil, at.hash.String()
@@ -156,6 +165,7 @@ func (f *follower) recordHead(ctx context.Context, at head) error {
 // recordError records why the repository cannot be read. The same error again writes nothing.
 func (f *follower) recordError(ctx context.Context, text string) error {
 	_, err := f.store.Update(ctx, func(tx *state.Txn) error {
+		requireCluster(tx)
 		cluster := f.cluster(tx)
 		status := *cluster.Status.DeepCopy()
 		if status.Repo == "" {

@@ -51,6 +51,7 @@ func (s *server) raiseOnce(ctx context.Context) error {
 		if cluster := plan.LiveCluster(tx); cluster != nil && common(tx) > tables.Level(tx) {
 			raised := cluster.DeepCopy()
 			raised.Status.Level = common(tx)
+			tx.Require(cluster) // Its status has other writers.
 			tx.SetStatus(raised)
 		}
 		return nil
