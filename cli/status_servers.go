@@ -15,6 +15,7 @@ type Server struct {
 	Reached bool   `json:"reached"`           // it answered just now
 	Lag     uint64 `json:"lag"`               // entries of the log that it lacks; means nothing if it was not reached
 	Version string `json:"version"`           // of Mainstay
+	Level   int    `json:"level,omitempty"`   // the newest format level that it reads; 0: not told yet
 	Trouble string `json:"trouble,omitempty"` // why it writes nothing, and what to do
 }
 

@@ -27,6 +27,7 @@ type Member struct {
 	Reached bool   `json:"reached"`           // it answered just now
 	Lag     uint64 `json:"lag"`               // entries of the log that it lacks; means nothing if it was not reached
 	Version string `json:"version"`           // of Mainstay; empty: not told yet
+	Level   int    `json:"level,omitempty"`   // the newest format level that it reads; 0: not told yet
 	Trouble string `json:"trouble,omitempty"` // why it writes nothing, and what to do
 }
 
@@ -53,14 +54,14 @@ func (s *server) members(ctx context.Context) ([]Member, error) {
 		if !m.Voter && told[m.ID].Pending {
 			role = Pending
 		}
-		list = append(list, Member{Name: m.ID, Address: m.Address, Role: role, Leader: m.Leader, Reached: m.Reached, Lag: newest - m.Index, Version: told[m.ID].Version, Trouble: m.Trouble})
+		list = append(list, Member{Name: m.ID, Address: m.Address, Role: role, Leader: m.Leader, Reached: m.Reached, Lag: newest - m.Index, Version: told[m.ID].Version, Level: told[m.ID].Level, Trouble: m.Trouble})
 		delete(told, m.ID)
 	}
 	for name, spec := range told {
 		if !spec.Pending {
 			continue // It is being removed: the log has forgotten it already.
 		}
-		list = append(list, Member{Name: name, Address: spec.Address, Role: Pending, Version: spec.Version})
+		list = append(list, Member{Name: name, Address: spec.Address, Role: Pending, Version: spec.Version, Level: spec.Level})
 	}
 	slices.SortFunc(list, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
 	return list, nil

@@ -27,7 +27,8 @@ func serverListCommand() *cobra.Command {
 		Long: `Lists the servers as the one on this machine knows them. It works without a majority, too. Run it on a server, as root or
 as the user the server runs as.
 
-LAG counts the entries of the log that a server lacks. A Pending server was let in by a token and is no member yet.`,
+LAG counts the entries of the log that a server lacks; LEVEL is the newest format level that its version reads, which matters
+while servers are upgraded. A Pending server was let in by a token and is no member yet.`,
 		Example: `  mainstay server list
   mainstay server list -o json`,
 		Args: cli.NoArgs,
@@ -66,13 +67,16 @@ func printServers(out io.Writer, list []server.Member) error {
 
 func printTable(out io.Writer, list []server.Member) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "NAME\tADDRESS\tROLE\tLEADER\tREACHED\tLAG\tVERSION")
+	fmt.Fprintln(w, "NAME\tADDRESS\tROLE\tLEADER\tREACHED\tLAG\tVERSION\tLEVEL")
 	for _, m := range list {
-		lag := "-"
+		lag, level := "-", "-"
 		if m.Reached {
 			lag = fmt.Sprint(m.Lag)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Address, m.Role, yesNo[m.Leader], yesNo[m.Reached], lag, m.Version)
+		if m.Level > 0 {
+			level = fmt.Sprint(m.Level)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Address, m.Role, yesNo[m.Leader], yesNo[m.Reached], lag, m.Version, level)
 	}
 	return w.Flush()
 }

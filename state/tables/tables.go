@@ -58,10 +58,13 @@ func Level(r state.Reader) int {
 }
 
 // Schema holds every kind and every index above.
-func Schema() *state.Schema {
+func Schema() *state.Schema { return SchemaOf(object.Stored(), object.Level) }
+
+// SchemaOf is Schema of a version that stores other kinds, and knows another level: one that is yet to come, as far as tests go.
+func SchemaOf(kinds []object.Kind, level int) *state.Schema {
 	s := &state.Schema{}
-	state.SetLevels(s, state.Levels{Known: object.Level, Reached: Level})
-	for _, k := range object.Stored() {
+	state.SetLevels(s, state.Levels{Known: level, Reached: Level})
+	for _, k := range kinds {
 		state.Register(s, k)
 	}
 	state.AddIndex(s, PodsByNode)
