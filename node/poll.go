@@ -53,7 +53,7 @@ func (a *agent) poll(ctx context.Context) error {
 		}
 		registered = registered && !unknown(err)
 		if failed == 0 {
-			a.cfg.Log.Warn("no server answers; everything keeps running", "err", err)
+			a.cfg.Log.Warn("no server answers; everything keeps running, and the agent keeps trying", "err", err)
 		}
 		failed = double(failed, firstRetry, maxRetry)
 		pause(ctx, failed)

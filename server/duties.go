@@ -174,8 +174,10 @@ func (s *server) identify(ctx context.Context) (*object.Cluster, error) {
 	return cluster, nil
 }
 
-// readCluster asks the repository for the cluster's settings until it answers: without its id nothing can be recognised.
+// readCluster asks the repository for the cluster's settings until it answers: without its id nothing can be recognised. It says
+// why it does not answer once, and again when that changes.
 func (s *server) readCluster(ctx context.Context) (*object.Cluster, error) {
+	said := ""
 	for {
 		declared, err := gitsync.ReadCluster(ctx, s.cfg.Git)
 		if err == nil {
@@ -184,7 +186,10 @@ func (s *server) readCluster(ctx context.Context) (*object.Cluster, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		s.log.Error("the repository cannot be read, and a new cluster needs it: trying again", "err", err, "in", retryRepository)
+		if why := err.Error(); why != said {
+			said = why
+			s.log.Error("the repository cannot be read, and a new cluster needs it: trying again until it can", "err", err, "every", retryRepository)
+		}
 		select {
 		case <-time.After(retryRepository):
 		case <-ctx.Done():

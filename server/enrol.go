@@ -114,7 +114,7 @@ func joinCluster(ctx context.Context, cfg AgentConfig) (*pki.Held, error) {
 		case final(err):
 			return nil, explained(err)
 		}
-		cfg.Log.Warn("cannot join yet: trying again", "err", err, "in", wait)
+		cfg.Log.Warn("cannot join yet; the agent keeps trying", "err", err, "in", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

@@ -121,7 +121,7 @@ func askToJoin(ctx context.Context, cfg Config, token join.Token, wanted *link.J
 		case final(err):
 			return got, explained(err)
 		}
-		cfg.Log.Warn("cannot join yet: trying again", "err", err, "in", wait)
+		cfg.Log.Warn("cannot join yet; the server keeps trying", "err", err, "in", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

@@ -213,6 +213,7 @@ func call[Answer any](ctx context.Context, c *Client, path string, request any, 
 		return answer, fmt.Errorf("encode request for %s: %w", path, err)
 	}
 	err = errNoServers
+	var tried []string
 	c.redraw()
 	_, servers := c.first()
 	for range servers {
@@ -226,8 +227,19 @@ func call[Answer any](ctx context.Context, c *Client, path string, request any, 
 			return answer, err
 		}
 		c.answered(server, err)
+		tried = append(tried, server)
 	}
-	return answer, err
+	return answer, unanswered(tried, err)
+}
+
+// unanswered says who was tried and what to look at, unless somebody did answer, or err says more.
+func unanswered(tried []string, err error) error {
+	var status apierrors.APIStatus
+	if len(tried) == 0 || errors.As(err, &status) || errors.Is(err, ErrAuthority) {
+		return err
+	}
+	return fmt.Errorf("tried %s: %w: check that a server runs there (mainstay server list on its machine), and that its port is open from this one",
+		strings.Join(tried, ", "), err)
 }
 
 // elsewhere reports whether another server may do better.

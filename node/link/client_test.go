@@ -107,6 +107,18 @@ func TestClientTriesEveryServerOnce(t *testing.T) {
 	}
 }
 
+func TestWhereNoServerAnswersEachIsNamedAndWhatToCheck(t *testing.T) {
+	_, err := NewVia(handlers{}, "a:7443", "b:7443").Register(t.Context(), Registration{})
+	for _, want := range []string{"https://a:7443", "https://b:7443", "connection refused", "check that a server runs there"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+	if _, err = NewVia(handlers{"a:7443": refuse(http.StatusServiceUnavailable, "no leader")}, "a:7443").Register(t.Context(), Registration{}); err == nil || strings.Contains(err.Error(), "check that") {
+		t.Errorf("a server answers that it cannot, and the advice is to see whether it runs: %v", err)
+	}
+}
+
 func TestClientDecodesRefusals(t *testing.T) {
 	status, err := json.Marshal(apierrors.NewConflict(NodesResource, "n1", errors.New("node n1 belongs to another cluster")).ErrStatus)
 	if err != nil {
