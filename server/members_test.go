@@ -186,8 +186,8 @@ func TestServersThatCannotJoinSayWhatToDo(t *testing.T) {
 		"no token":        {func(cfg *Config) { cfg.Token = "" }, "mainstay token create --role server"},
 		"an agent's":      {func(cfg *Config) { cfg.Token = leader.token(t, join.Wanted{Role: object.RoleAgent}) }, "is for the role agent"},
 		"another cluster": {func(cfg *Config) { cfg.Token = strings.Replace(good, parsed.Pin, foreign.Pin(), 1) }, "not of the cluster that the token is for"},
-		"name taken":      {func(cfg *Config) { cfg.Name = "s2" }, "mainstay server remove s2"},
-		"address taken":   {func(cfg *Config) { cfg.Advertise = c.sites[1].at }, "mainstay server remove s2"},
+		"name taken":      {func(cfg *Config) { cfg.Name = "s2" }, "there is a server s2 already: give this one another --name; if it takes that one's place, remove that one first: mainstay server remove s2"},
+		"address taken":   {func(cfg *Config) { cfg.Advertise = c.sites[1].at }, "server s2 is at " + c.sites[1].at + " already: give this one another --advertise"},
 		"impossible name": {func(cfg *Config) { cfg.Name = "S/4" }, "--name"},
 		"another's data":  {func(cfg *Config) { cfg.DataDir, cfg.Name = c.sites[1].data, "s4" }, "is that of server s2"},
 	} {

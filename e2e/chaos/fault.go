@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -38,6 +39,8 @@ func (c *cluster) hurt(f Fault, victim *server) (heal func() error, err error) {
 	case Damage:
 		err := victim.end(syscall.SIGKILL)
 		return func() error { return victim.returnDamaged(dice) }, err
+	case Fail:
+		return victim.takeBack, victim.order(Step{Point: "before append a batch", What: "fail"})
 	case Shut:
 		return victim.block(fmt.Sprintf("add rule ip %s in tcp dport 7443 tcp flags & (syn|ack) == syn drop", table))
 	case Transfer:
@@ -98,6 +101,15 @@ func (s *server) fill() (heal func() error, err error) {
 		}
 		return s.revive()
 	}, err
+}
+
+// takeBack undoes an order. A server that obeyed it ends for it, and is started again.
+func (s *server) takeBack() error {
+	err := os.Remove(s.orders)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = s.awaitEnd("its disk failed")
+	}
+	return errors.Join(err, s.revive())
 }
 
 // revive starts a server that ended for what was done to it, as a service manager would.

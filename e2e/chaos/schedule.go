@@ -23,6 +23,7 @@ const (
 	Transfer  Kind = "transfer"  // told to hand over
 	Full      Kind = "full"      // not one page is left on its disk
 	Damage    Kind = "damage"    // killed, and a file of its log is cut or has bits flipped when it starts again
+	Fail      Kind = "fail"      // its disk answers the next write with EIO: it ends by itself, and is started again
 	Crash     Kind = "crash"     // all servers are killed at once: more than a minority, but all disks survive
 )
 
@@ -65,6 +66,7 @@ var menu = []struct {
 	{Transfer, 2, 200 * time.Millisecond},
 	{Full, 2, 4 * time.Second},
 	{Damage, 4, time.Second},
+	{Fail, 3, time.Second},
 	{Crash, 1, time.Second},
 }
 

@@ -17,7 +17,7 @@ import (
 
 var (
 	// ErrPin is a server of another cluster, or somebody in its place.
-	ErrPin = errors.New("the server is not of the cluster that the token is for: nothing was sent to it. Check --server, or make a token on a server of the cluster you mean: mainstay token create. A token that was made before the cluster's authority was rotated is good no more")
+	ErrPin = errors.New("the server is not of the cluster that the token is for: nothing was sent to it. Check the address that was given (--server, or --join), or make a token on a server of the cluster you mean: mainstay token create. A token that was made before the cluster's authority was rotated is good no more")
 	// errNotServer is somebody else, perhaps a member of the cluster, in the place of one of its servers.
 	errNotServer = errors.New("the certificate at the other end is not that of a server of this cluster")
 )
