@@ -97,11 +97,15 @@ func (c *cluster) makeTokens(ctx context.Context, dice *rand.Rand) {
 	}
 }
 
-// final records what each server says in the end.
+// final records what each server says in the end, once nobody writes any more.
 func (c *cluster) final() error {
 	for _, s := range c.servers {
 		read := history.Read{Parts: map[string]int{}}
 		r := reader{client: c.asker, server: s}
+		// What holds now is shown by a server that has all that was acknowledged before; tokens are listed as it has them.
+		if err := r.whole(context.Background(), &history.Read{Parts: map[string]int{}}); err != nil {
+			return err
+		}
 		if err := r.local(context.Background(), &read); err != nil {
 			return err
 		}

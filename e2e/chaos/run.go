@@ -112,6 +112,7 @@ func (c *cluster) attend(o Options, doing ...func(context.Context) error) {
 	err = errors.Join(err, c.recover(clients))
 	stop()
 	clients.end(c)
+	err = errors.Join(err, c.final()) // nobody makes tokens any more
 	if after := c.nodes.running(); !slices.Equal(before, after) {
 		err = errors.Join(err, fmt.Errorf("P4, P5: Pods were replaced though no commit changed them: %v ran, now %v do", before, after))
 	}
@@ -141,7 +142,7 @@ func (c *cluster) recover(clients *clients) error {
 	for _, w := range clients.watchers {
 		errs = append(errs, wait(deadline, w.name+" was told what is there", func() error { return w.settle(c.servers[0]) }))
 	}
-	return errors.Join(append(errs, c.final())...)
+	return errors.Join(errs...)
 }
 
 // converged is an error unless the newest commit is said to be carried out.
