@@ -138,12 +138,17 @@ func (s *server) newToken(ctx context.Context, wanted join.Wanted) (string, erro
 	return token.String(), err
 }
 
-// atLeader has the server that leads do something: this one, or that at path of another.
+// atLeader has the server that leads do something: this one, or that at path of another. While one is being elected, it waits a moment.
 func atLeader[Q, A any](ctx context.Context, s *server, path string, q Q, do func(context.Context, Q) (A, error)) (answer A, err error) {
-	if s.store.Leads() {
+	_, _ = s.leader(ctx) // Where there is none, those who are asked say more of why.
+	if s.leads() == nil {
 		return do(ctx, q)
 	}
-	return answer, s.askLeader(ctx, path, q, &answer)
+	err = s.askLeader(ctx, path, q, &answer)
+	if errors.Is(err, errElsewhere) {
+		err = s.noQuorum(ctx, err)
+	}
+	return answer, err
 }
 
 // answerAdmin answers v, or says what err does.

@@ -92,16 +92,10 @@ func (s *server) transfer(w http.ResponseWriter, r *http.Request) {
 	answerAdmin(w, true, s.byLeader(r.Context(), pathTransfer, name, s.raft.TransferLeadership))
 }
 
-// byLeader has the server that leads do something with a name: this one, or that at path of another.
+// byLeader is atLeader for what is done to a name and answers nothing.
 func (s *server) byLeader(ctx context.Context, path, name string, do func(context.Context, string) error) error {
-	if s.leads() == nil {
-		return do(ctx, name)
-	}
-	var done bool
-	if err := s.askLeader(ctx, path, name, &done); err != nil {
-		return s.noQuorum(ctx, err)
-	}
-	return nil
+	_, err := atLeader(ctx, s, path, name, func(ctx context.Context, name string) (bool, error) { return true, do(ctx, name) })
+	return err
 }
 
 // Servers lists the servers as the one on this machine knows them.
