@@ -89,6 +89,7 @@ func (f *fleet) spared(t *testing.T, nodes []*member, probers []prober, fault fu
 }
 
 func TestManyNodes(t *testing.T) {
+	t.Parallel() // It waits for most of its time.
 	f := newFleet(t, 3, shop)
 	n1, n2, n3 := f.nodes[0], f.nodes[1], f.nodes[2]
 	probers := f.probes(t, n1, n2)

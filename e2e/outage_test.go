@@ -27,6 +27,7 @@ const (
 // TestFaultsOfManyNodes is about what else may happen to a fleet of four, of which the fourth has an engine that takes its
 // containers along when it dies.
 func TestFaultsOfManyNodes(t *testing.T) {
+	t.Parallel() // It waits for most of its time.
 	f := newControl(t, shop)
 	n1, n2, n3 := f.grow(t), f.grow(t), f.grow(t)
 	n4 := f.grow(t, "--live-restore=false", "--insecure-registry="+f.network.Gateway().String()+"/32")
